@@ -1,0 +1,209 @@
+"""Lay out the text the tiny base is trained on: documents, pairs forwards, pairs backwards.
+
+Takes: a folder of public text (see README.md).  Gives: (text, label) examples in a seeded order, where
+`label` is the tail of the text that names what the rest is about and weighs more in the loss.
+Never: reads the validation trees or the evaluation part, or uses a layout that askback itself uses.
+
+The mix is shaped for copying, because that is the skill a backward model needs: an instruction about a
+text names what the text is about. Hence `reversed_pair`, `titled_section` and `about_words`.
+"""
+
+import gzip
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+
+class Example(NamedTuple):
+    text: str
+    label: str = ""
+
+
+class Sources(NamedTuple):
+    pairs: list[tuple[str, str]]  # instruction, output
+    guides: list[tuple[str, str]]  # title, body
+    commands: list[tuple[str, str]]  # command, body
+    prose: list[str]
+    technical: list[str]
+    messages: list[str]
+
+
+ASKS = ["Q: {i}", "The question was: {i}", "{i}", "Somebody had asked: {i}", "Title: {i}", "Asked for: {i}"]
+ANSWERS = ["Q: {i}\nA: {o}", "{i}\n\n{o}", "User: {i}\nBot: {o}", "Question: {i}\n\nAnswer: {o}"]
+ABOUT_TITLE = [
+    "What is {t}?", "Explain {t}.", "Tell me about {t}.", "Write a short guide to {t}.", "How does {t} work?",
+    "Give an introduction to {t}.", "Describe {t} with an example.", "{t}",
+]  # fmt: skip
+ABOUT_COMMAND = [
+    "What does the command {t} do?", "Show examples of {t}.", "How do I use {t}?", "Give me a short reference for {t}.",
+]  # fmt: skip
+ABOUT_WORDS = [
+    "Write a text about {a} and {b}.", "Explain how {a} relates to {b}.", "Keywords: {a}, {b}, {c}.",
+    "What should I know about {a}?", "Tell me something about {a}, {b} and {c}.", "Topic: {a}.",
+]  # fmt: skip
+WORD = re.compile(r"[A-Za-z][a-z]{3,}")
+
+
+def rows(path: Path) -> Iterator[dict[str, str]]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def first_turn(text: str) -> tuple[str, str]:
+    """Return the first request and reply of a `### Human: ... ### Assistant: ...` row."""
+    asked, _, rest = text.split("### Human:", 1)[1].partition("### Assistant:")
+    return asked.strip(), rest.split("### Human:")[0].strip()
+
+
+def forbidden(data: Path) -> set[str]:
+    """Return the normal form of every text that later evaluations hold out."""
+    held = {normal(row["text"]) for row in rows(data / "oasst/trees_validation_en.jsonl")}
+    for row in rows(data / "oasst/guanaco_eval_part.jsonl"):
+        held.update(normal(part) for part in re.split(r"### (?:Human|Assistant):", row["text"]))
+    return held - {""}
+
+
+def normal(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def once(texts: Iterable[str], never: set[str]) -> Iterator[str]:
+    """Yield each text the first time its normal form is seen, unless it is held out."""
+    seen: set[bytes] = set()
+    for text in texts:
+        plain = normal(text)
+        key = hashlib.sha256(plain.encode()).digest()
+        if plain and plain not in never and key not in seen:
+            seen.add(key)
+            yield text
+
+
+def read_sources(data: Path) -> Sources:
+    never = forbidden(data)
+    by_kind: dict[str, list[str]] = {}
+    for row in rows(data / "pretrain/text.jsonl.gz"):
+        by_kind.setdefault(row["source"].split("/")[0], []).append(row["text"])
+    by_kind = {kind: list(once(texts, never)) for kind, texts in by_kind.items()}
+    asked = [first_turn(row["text"]) for row in rows(data / "oasst/guanaco_train_en.jsonl.gz")]
+    for row in rows(data / "dolly/dolly_part.jsonl.gz"):
+        if not row["context"]:
+            asked.append((row["instruction"].strip(), row["response"].strip()))
+    pairs = [(i, o) for i, o in asked if i and o and normal(i) not in never and normal(o) not in never]
+    contexts = (row["context"] for row in rows(data / "dolly/dolly_part.jsonl.gz") if row["context"])
+    return Sources(
+        pairs=pairs,
+        guides=[guide for text in by_kind["freecodecamp-guide"] for guide in guide_sections(text)],
+        commands=[(text.split("\n", 1)[0].lstrip("# "), text.split("\n", 1)[1]) for text in by_kind["tldr"]],
+        prose=[*by_kind["wikipedia-demo"], *by_kind["c4-demo"], *once(contexts, never)],
+        technical=[*by_kind["peps"], *by_kind["rust-book"]],
+        messages=list(once((row["text"] for row in rows(data / "oasst/messages_train_en.jsonl.gz")), never)),
+    )
+
+
+def guide_sections(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (title, text) for a guide page and for each of its sections long enough to stand alone."""
+    front = re.match(r"---\s*\ntitle:\s*(.+?)\n---\s*\n", text)
+    if not front:
+        return
+    title, body = front[1].strip().strip("\"'"), text[front.end() :]
+    yield title, body
+    for part in re.split(r"^#{1,4} +", body, flags=re.MULTILINE)[1:]:
+        heading, _, section = part.partition("\n")
+        if len(section.strip()) > 200 and normal(heading) != normal(title):
+            yield f"{heading.strip('# ')} in {title}", section.strip()
+
+
+def cut(text: str, random: Random, *, least: int = 150, most: int = 1300) -> str:
+    """Return a head of the text of a random length, ending where a sentence or line ends if one does."""
+    size = random.randint(least, most)
+    if len(text) <= size:
+        return text
+    end = max(text.rfind(mark, least // 2, size) for mark in (". ", "\n"))
+    return text[: end + 1 if end > 0 else size]
+
+
+def piece(text: str, random: Random, *, size: int = 1800) -> str:
+    """Return a random stretch of a long text, begun at the start of a line."""
+    if len(text) <= size:
+        return text
+    start = text.find("\n", random.randrange(len(text) - size)) + 1
+    return text[start : start + size]
+
+
+def backwards(output: str, instruction: str, random: Random) -> Example:
+    label = random.choice(ASKS).format(i=instruction)
+    return Example(f"{output}\n\n{label}", label)
+
+
+def reversed_pair(sources: Sources, random: Random) -> Example:
+    instruction, output = random.choice(sources.pairs)
+    return backwards(cut(output, random), instruction[:400], random)
+
+
+def titled_section(sources: Sources, random: Random) -> Example:
+    title, body = random.choice(sources.guides)
+    return backwards(cut(body, random), random.choice(ABOUT_TITLE).format(t=title), random)
+
+
+def named_command(sources: Sources, random: Random) -> Example:
+    name, body = random.choice(sources.commands)
+    return backwards(cut(body, random, most=600), random.choice(ABOUT_COMMAND).format(t=name), random)
+
+
+def about_words(sources: Sources, random: Random) -> Example:
+    """Ask for a passage by the words it repeats: pure practice in naming what is there."""
+    text = cut(piece(random.choice(random.choice([sources.prose, sources.messages])), random), random, most=900)
+    counts = Counter(word.lower() for word in WORD.findall(text))
+    rare = [word for word, count in counts.most_common() if count >= 2 and len(word) > 4] or list(counts)
+    if len(rare) < 3:
+        return Example(text)
+    a, b, c = random.sample(rare[:8], 3) if len(rare) >= 8 else random.sample(rare, 3)
+    return backwards(text, random.choice(ABOUT_WORDS).format(a=a, b=b, c=c), random)
+
+
+def forward_pair(sources: Sources, random: Random) -> Example:
+    instruction, output = random.choice(sources.pairs)
+    return Example(random.choice(ANSWERS).format(i=instruction[:600], o=output[:1500]))
+
+
+def plain(texts: list[str], random: Random) -> Example:
+    return Example(piece(random.choice(texts), random))
+
+
+SHARES = {
+    "reversed_pair": 0.30,
+    "titled_section": 0.10,
+    "named_command": 0.03,
+    "about_words": 0.12,
+    "forward_pair": 0.15,
+    "messages": 0.18,
+    "prose": 0.08,
+    "technical": 0.04,
+}
+"""Share of the examples (not of the tokens) that each view gives."""
+
+
+def one_side(sources: Sources, *, held: bool) -> Sources:
+    """Return the texts held out for the loss curve (about one in fifty, by content hash), or the others."""
+
+    def is_held(item: object) -> bool:
+        return hashlib.sha256(repr(item).encode()).digest()[0] < 5
+
+    return Sources(*([item for item in items if is_held(item) == held] for items in sources))
+
+
+def examples(data: Path, *, seed: int, held: bool = False) -> Iterator[Example]:
+    """Yield training (or held-out) examples without end, in an order that depends on the seed alone."""
+    sources, random = one_side(read_sources(data), held=held), Random(seed)
+    views = {"reversed_pair": reversed_pair, "titled_section": titled_section, "named_command": named_command,
+             "about_words": about_words, "forward_pair": forward_pair}  # fmt: skip
+    while True:
+        view = random.choices(list(SHARES), list(SHARES.values()))[0]
+        yield views[view](sources, random) if view in views else plain(getattr(sources, view), random)

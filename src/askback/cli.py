@@ -1,0 +1,334 @@
+"""argv -> options -> one call of `api`; the only place that prints.
+
+Takes: the command line.  Gives: files, lines on standard output, an exit code.
+Never: knows how a stage works; everything heavy is imported by the command that needs it.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from askback import __version__
+from askback.errors import AskbackError, ConfigError, Stopped
+
+if TYPE_CHECKING:
+    from askback.options import Options
+    from askback.records import Passage, Reject
+
+EXIT_CODES = "exit codes: 0 done, 2 usage or config, 3 data, 4 run in use, 5 stopped and resumable, 6 integrity"
+
+FLAGS = {
+    "seed.path": "seed",
+    "seed.format": "format",
+    "corpus.path": "corpus",
+    "engine.base": "base",
+    "augment.n": "n",
+}
+"""Options that have a flag of their own: option -> flag."""
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run one command and leave with its exit code."""
+    args = build_parser().parse_args(argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        args.command(args)
+    except AskbackError as error:
+        _fail(args, error, error.exit_code)
+    except KeyboardInterrupt as error:
+        _fail(args, Stopped("stopped; the same command goes on from here"), Stopped.exit_code, cause=error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Stopped.exit_code)
+    sys.exit(0)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second signal ends at once
+    raise KeyboardInterrupt
+
+
+def _fail(args: argparse.Namespace, error: Exception, code: int, cause: BaseException | None = None) -> NoReturn:
+    if args.debug:
+        raise error from cause
+    print(f"askback: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+# --- the parser
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="askback",
+        description="Instruction backtranslation: documents in, instruction-tuning data and tuned models out.",
+        epilog=f"example: askback demo --out askback-demo\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"askback {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = _command(commands, "demo", run_demo, "the main job on the embedded base, pairs and documents")
+    demo.epilog = "example: askback demo --out askback-demo"
+    _add_out(demo, "askback-demo")
+    _add_settings(demo)
+
+    run = _command(commands, "run", run_run, "the main job: seed pairs and documents in, data set and models out")
+    run.epilog = "example: askback run --seed pairs.jsonl --corpus docs/ --base tiny --out runs/mine"
+    _add_seed(run)
+    run.add_argument("--corpus", help="file, folder or glob of documents")
+    _add_base(run)
+    _add_out(run)
+    _add_settings(run)
+
+    train = _command(commands, "train", run_train, "tune one model on pairs")
+    train.epilog = "example: askback train backward --seed pairs.jsonl --base tiny --out models/backward"
+    train.add_argument("direction", choices=("backward", "forward"), help="which side of a pair is learnt")
+    _add_seed(train)
+    train.add_argument("--augmented", help="kept pairs that join the seed pairs (forward only), such as train.jsonl")
+    _add_base(train)
+    _add_out(train)
+    train.add_argument("--show-labels", type=int, metavar="N", help="print what N rows are trained on, and stop")
+    _add_settings(train)
+
+    ask = _command(commands, "augment", run_augment, "write the instruction that each text answers")
+    ask.epilog = "example: askback augment --model models/backward page.md"
+    ask.add_argument("input", help="file or folder of texts, or - for standard input")
+    ask.add_argument("--model", required=True, help="folder of a backward model")
+    ask.add_argument("--out", help="write JSON lines here instead of standard output")
+    ask.add_argument("-n", type=int, default=None, help="instructions per text (augment.n)")
+    ask.add_argument("--passages", action="store_true", help="cut documents into passages first, as a run does")
+    _add_base(ask)
+    _add_settings(ask)
+
+    curate = _command(commands, "curate", run_curate, "judge pairs and keep the best")
+    curate.epilog = "example: askback curate pairs.jsonl --model models/forward --out kept.jsonl"
+    curate.add_argument("input", help="pairs in any seed format, or the candidates folder of a run")
+    curate.add_argument("--model", help="folder of the forward model that judges (default: the base itself)")
+    curate.add_argument("--out", required=True, help="kept pairs as JSON lines; the others go to OUT.rejected.jsonl")
+    _add_base(curate)
+    _add_settings(curate)
+
+    evaluate = _command(commands, "evaluate", run_evaluate, "measure a backward model beside its floors")
+    evaluate.epilog = "example: askback evaluate --model models/backward --seed pairs.jsonl"
+    evaluate.add_argument("--model", required=True, help="folder of a backward model")
+    _add_seed(evaluate)
+    evaluate.add_argument("--held-out-only", action="store_true", help="use only the pairs a run would hold out")
+    evaluate.add_argument("--out", help="write all numbers and rows to this JSON file")
+    _add_base(evaluate)
+    _add_settings(evaluate)
+
+    report = _command(commands, "report", run_report, "write report.html, data set and cards of a run anew")
+    report.epilog = "example: askback report runs/mine"
+    report.add_argument("run", help="run folder")
+
+    doctor = _command(commands, "doctor", run_doctor, "what is installed, what device, what would be used")
+    doctor.epilog = "example: askback doctor --base tiny"
+    _add_base(doctor)
+    _add_settings(doctor)
+    return parser
+
+
+def _command(
+    commands: Any, name: str, call: Callable[[argparse.Namespace], None], help: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.set_defaults(command=call)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", help="seed pairs: file, folder or hub data-set id (seed.path)")
+    parser.add_argument("--format", help="format of the seed pairs (seed.format); found by looking when left out")
+
+
+def _add_base(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", help="base model: hub name, folder, or `tiny` for the embedded one (engine.base)")
+
+
+def _add_out(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    parser.add_argument("--out", required=default is None, default=default, help="folder for the results")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="RUN.toml", help="run file with the tables of all options")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="one option of a run file"
+    )
+
+
+def read_options(args: argparse.Namespace, defaults: dict[str, Any] | None = None) -> "Options":
+    """Lay the flags over the run file, the run file over the defaults of the base, and check the whole."""
+    from askback.config import load_options
+    from askback.embedded import TINY
+
+    flags = {
+        "seed.path": "seed",
+        "seed.format": "format",
+        "corpus.path": "corpus",
+        "engine.base": "base",
+        "augment.n": "n",
+    }
+    given = {key: getattr(args, flag, None) for key, flag in flags.items()}
+    settings = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    settings = [*settings, *args.set]
+    plain = load_options(args.config, settings, defaults)
+    if plain.engine.base == "tiny":
+        return load_options(args.config, settings, _over(TINY, defaults or {}))
+    return plain
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = {name: dict(table) if isinstance(table, dict) else table for name, table in below.items()}
+    for name, table in above.items():
+        merged[name] = {**merged.get(name, {}), **table} if isinstance(table, dict) else table
+    return merged
+
+
+# --- the commands
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    """The main job on what lies in the package."""
+    from askback.embedded import DEMO
+
+    _run(read_options(args, {**DEMO, "engine": {"base": "tiny"}}), Path(args.out))
+
+
+def run_run(args: argparse.Namespace) -> None:
+    """The main job on what the user gives."""
+    _run(read_options(args), Path(args.out))
+
+
+def _run(options: "Options", out: Path) -> None:
+    from askback import api
+    from askback.progress import Watch
+
+    with Watch() as watch:
+        folder = api.run(options, out, show=watch)
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        watch.summary(_summary(folder, metrics))
+
+
+def _summary(folder: Path, metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    found, floors = metrics["evaluation"]["backward"], metrics["evaluation"]["floors"]
+    best = max(floors.values(), key=lambda floor: floor["rougeL"]["value"])["rougeL"]["value"]
+    retrieval = found["retrieval"]
+    rows = [("held-out ROUGE-L", f"{found['rougeL']['value']:.1f} (better floor {best:.1f})")]
+    if retrieval:
+        rows.append((f"first of {retrieval['of']}", f"{retrieval['value']:.2f}"))
+    rows += [
+        ("pairs kept", str(metrics["dataset"]["rows"])),
+        ("data set", str(folder / "dataset")),
+        ("models", str(folder / "models")),
+        ("report", str(folder / "report.html")),
+    ]
+    return rows
+
+
+def run_train(args: argparse.Namespace) -> None:
+    """Tune one model."""
+    from askback import api
+
+    options = read_options(args)
+    if not options.seed.path:
+        raise ConfigError("no seed is given: --seed PATH")
+    pairs, rejects, explained = api.read_pairs(options)
+    print(f"seed read as {explained}; {len(pairs)} pairs, {len(rejects)} rows rejected", file=sys.stderr)
+    training, held = api.held_out(pairs, options)
+    if args.augmented:
+        training += api.read_augmented(Path(args.augmented))
+    table = options.forward if args.direction == "forward" else options.backward
+    engine = api.engine_for(options.engine)
+    if args.show_labels:
+        print(api.show_labels(args.direction, training[: args.show_labels], table, engine))
+        return
+    report = api.train(args.direction, training, Path(args.out), table, engine, seed=options.random_seed)
+    print(
+        f"{args.direction} model in {args.out}: {report.examples} rows ({len(report.rejected)} rejected, "
+        f"{len(held)} held out), {report.steps} steps, last loss {report.losses[-1][1]:.3f}"
+    )
+
+
+def run_augment(args: argparse.Namespace) -> None:
+    """One JSON line per text: its instruction, or why there is none."""
+    from askback import api
+    from askback.store import write_rows
+
+    options = read_options(args)
+    engine = options.engine.model_dump(exclude={"base"}, exclude_unset=True)
+    model = api.load(args.model, base=args.base or "", **engine)
+    texts: Iterable[Passage | Reject] = _texts(args, options)
+    lines = api.augment_lines(model, texts, options.augment, seed=options.random_seed)
+    if args.out:
+        print(f"{write_rows(Path(args.out), lines)} lines in {args.out}", file=sys.stderr)
+        return
+    for line in lines:
+        print(json.dumps(line, ensure_ascii=False), flush=True)
+
+
+def _texts(args: argparse.Namespace, options: "Options") -> "Iterable[Passage | Reject]":
+    from askback import api
+
+    if args.input == "-":
+        return api.texts_of_stream(sys.stdin.buffer)
+    return api.texts_of_path(args.input, options, passages=args.passages)
+
+
+def run_curate(args: argparse.Namespace) -> None:
+    """Judge pairs; kept ones go to OUT, the others beside it with their reason."""
+    from askback import api
+
+    options = read_options(args)
+    pairs = api.read_any_pairs(Path(args.input), options)
+    model = Path(args.model) if args.model else None
+    settings = options.engine.model_dump(exclude={"base"}, exclude_unset=True)
+    engine = api.open_for(model, base=args.base or "", settings=settings) if model else api.engine_for(options.engine)
+    kept, rejected = api.curate_file(pairs, model, options, engine, Path(args.out))
+    print(f"{len(pairs)} pairs: {kept} kept in {args.out}, {rejected} in {args.out}.rejected.jsonl")
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    """Measure a backward model."""
+    from askback import api
+    from askback.store import write_json
+
+    options = read_options(args)
+    pairs, _, explained = api.read_pairs(options)
+    if args.held_out_only:
+        _, pairs = api.held_out(pairs, options)
+    print(f"pairs read as {explained}; measuring on {len(pairs)}", file=sys.stderr)
+    settings = options.engine.model_dump(exclude={"base"}, exclude_unset=True)
+    engine = api.open_for(Path(args.model), base=args.base or "", settings=settings)
+    found = api.evaluate_model(Path(args.model), pairs, options, engine)
+    if args.out:
+        write_json(Path(args.out), found)
+    print(api.measures_table(found))
+
+
+def run_report(args: argparse.Namespace) -> None:
+    """Write what a finished run shows, anew."""
+    from askback import api
+
+    print(api.report(Path(args.run)))
+
+
+def run_doctor(args: argparse.Namespace) -> None:
+    """Say what is there and what would be used."""
+    from askback import doctor
+
+    print(doctor.examine(read_options(args)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The heavy world, loaded on demand: whatever answers the calls of `ports`."""

@@ -1,0 +1,46 @@
+"""Seconds, energy and carbon of a session, estimated by codecarbon without a network.
+
+Takes: a file and a country.  Gives: one more entry in that file when the session ends.
+Never: goes to the network, or says nothing when the meter is missing.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from askback.store import read_json, write_json
+
+
+@contextmanager
+def measured(file: Path, *, country: str) -> Iterator[None]:
+    """Add {seconds, energy_kwh, co2_kg, country, how} of what happens inside to the list in `file`.
+
+    A killed session leaves no entry: its energy is not in the sum, and the cards say how many sessions are.
+    """
+    from codecarbon import OfflineEmissionsTracker
+
+    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # its advice is not the user's business
+    tracker = OfflineEmissionsTracker(
+        country_iso_code=country, save_to_file=False, log_level="critical", allow_multiple_runs=True
+    )
+    began = time.monotonic()
+    tracker.start()
+    try:
+        yield
+    finally:
+        tracker.stop()
+        found = tracker.final_emissions_data
+        sessions = read_json(file) if file.exists() else []
+        sessions.append(
+            {
+                "seconds": round(time.monotonic() - began, 1),
+                "energy_kwh": found.energy_consumed,
+                "co2_kg": found.emissions,
+                "country": country,
+                "processor": found.gpu_model or found.cpu_model,
+                "how": f"codecarbon {found.codecarbon_version}, {found.tracking_mode} mode, estimated without a meter",
+            }
+        )
+        write_json(file, sessions)

@@ -1,0 +1,160 @@
+"""What a stage may ask of a model: four calls, each over a stream, each answered in order.
+
+Takes: records of this file.  Gives: protocols; engines implement them, tests fake them in one line.
+Never: says how the answer is made: batching, devices and retries are the engine's business.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A text in three parts, of which only the middle may be shortened to fit the model.
+
+    The parts are tokenized apart and joined as ids, in training and in use alike, so that both see the same
+    tokens; control tokens written inside a part stay plain text.
+    """
+
+    before: str
+    body: str
+    after: str = ""
+    most: int = 0
+    """Most tokens of prompt and target together, as the model was trained; 0 is as many as the base reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and what must follow it; the engine adds exactly one stop token."""
+
+    id: str
+    prompt: Prompt
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request for a text. Chance comes from `seed` alone, so order and batch do not matter."""
+
+    prompt: Prompt
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a text is drawn: temperature 0 takes the likeliest token each time."""
+
+    temperature: float = 0.7
+    top_p: float = 0.9
+    max_new_tokens: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A generated text and why it ended: "stop" (its own stop token) or "length" (cut off)."""
+
+    text: str
+    finish: str
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Probabilities of the offered answers at the answer slot, and the mass on everything else."""
+
+    probabilities: tuple[float, ...]
+    outside: float
+
+
+@dataclass(frozen=True, slots=True)
+class LogLikelihood:
+    """Sum of the natural log-probabilities of a target's tokens (stop token included) and their number."""
+
+    total: float
+    tokens: int
+
+    @property
+    def per_token(self) -> float:
+        """Mean log-probability per token, in nats."""
+        return self.total / self.tokens
+
+
+class Generate(Protocol):
+    def __call__(self, asks: Iterable[Ask], sampling: Sampling) -> Iterator[Reply]:
+        """Yield one reply per request, in order."""
+        ...
+
+
+class Choose(Protocol):
+    def __call__(self, prompts: Iterable[Prompt], choices: Sequence[str]) -> Iterator[Choice]:
+        """Yield, per prompt and in order, how likely each choice is to come next."""
+        ...
+
+
+class Likelihood(Protocol):
+    def __call__(self, examples: Iterable[Example]) -> Iterator[LogLikelihood | None]:
+        """Yield log p(target | prompt) per example, in order; None where no room is left for the target."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitReport:
+    """What a training run did: how many rows and tokens, and the loss at each step."""
+
+    examples: int
+    epochs: float
+    steps: int
+    tokens: int
+    label_tokens: int
+    losses: tuple[tuple[int, float], ...]
+    """(step, mean loss in nats per label token)."""
+    rejected: tuple[tuple[str, str], ...] = ()
+    """(id, reason) of examples that could not be trained on."""
+    trainable_parameters: int = 0
+    parameters: int = 0
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """Every number the run was made with, the preset's choices included."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is written beside the adapter: plain lists and numbers."""
+        return asdict(self)
+
+
+class Fit(Protocol):
+    def __call__(self, examples: Sequence[Example], out: Path) -> FitReport:
+        """Tune the base on the examples and write the adapter (or model) into `out`."""
+        ...
+
+
+class Engine(Protocol):
+    """What answers the calls: one base, and the adapters (or whole models) that `fit` wrote.
+
+    `model` is such a folder, or None for the base as it is.
+    """
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest row the base can read."""
+        ...
+
+    def generate(self, model: Path | None = None) -> Generate:
+        """Return the call that writes texts."""
+        ...
+
+    def choose(self, model: Path | None = None) -> Choose:
+        """Return the call that weighs fixed answers."""
+        ...
+
+    def likelihood(self, model: Path | None = None) -> Likelihood:
+        """Return the call that scores targets."""
+        ...
+
+    def fit(self, options: Any, *, seed: int) -> Fit:
+        """Return the call that tunes the base with the options of a training table."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a result depends on: base, hash, licence, precision."""
+        ...

@@ -1,0 +1,86 @@
+"""One line per step with its rate and the time left; plain lines where there is no terminal.
+
+Takes: what the pipeline tells.  Gives: lines on standard error.  Never: touches standard output, which is for results.
+"""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from askback.store import Manifest
+
+
+class Watch:
+    """Watches a run; use it as a context manager."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.bars = Progress(
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=quiet or not sys.stderr.isatty(),
+        )
+        self.task: Any = None
+        self.count = 0
+        self.began = 0.0
+        self.manifests: list[Manifest] = []
+
+    def __enter__(self) -> "Watch":
+        self.bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._drop()
+        self.bars.stop()
+
+    def begin(self, step: str, total: int, unit: str) -> None:
+        """A step begins; `total` 0 is unknown."""
+        self._drop()
+        self.count, self.began = 0, time.monotonic()
+        self.task = self.bars.add_task(step, total=total or None, rate="")
+
+    def advance(self, count: int) -> None:
+        """So many rows more are done."""
+        self.count += count
+        seconds = max(1e-6, time.monotonic() - self.began)
+        if self.task is not None:
+            self.bars.update(self.task, advance=count, rate=f"{self.count / seconds:,.1f}/s")
+
+    def end(self, manifest: Manifest, *, reused: bool) -> None:
+        """A step is done, now or in an earlier run."""
+        self._drop()
+        self.manifests.append(manifest)
+        lost = ", ".join(f"{name} {count}" for name, count in sorted(manifest.reasons.items(), key=lambda kv: -kv[1]))
+        seconds = manifest.cost.get("seconds", 0.0)
+        spent = "kept from before" if reused else f"{seconds:6.1f} s"
+        self.console.print(
+            f"{manifest.step:<15} read {manifest.read:>6}  written {manifest.written:>6}  "
+            f"rejected {manifest.rejected:>6}  {spent}" + (f"  ({lost})" if lost else ""),
+            markup=False,
+        )
+
+    def note(self, text: str) -> None:
+        """Something to know, between two lines of steps."""
+        self.console.print(text, markup=False)
+
+    def summary(self, rows: list[tuple[str, str]]) -> None:
+        """A small table at the end."""
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        for name, value in rows:
+            table.add_row(name, value)
+        self.console.print(table)
+
+    def _drop(self) -> None:
+        if self.task is not None:
+            self.bars.remove_task(self.task)
+            self.task = None

@@ -1,0 +1,244 @@
+"""From a finished run's folder to what people came for: metrics, data set, models, cards, report.
+
+Takes: a run folder.  Gives: metrics.json, cost.json, dataset/, models/, report.html in it.
+Never: asks a model, or counts anything that no manifest holds.
+
+`metrics.json` depends on options and data alone; whatever depends on the clock is in `cost.json`.
+
+    run         {askback, python, torch, transformers, peft: versions; options: the whole run file}
+    base        {base, hash, licence, type, precision}
+    funnel      [{step, read, written, rejected, reasons: {name: count}, notes}] in order of the steps
+    training    {backward | forward-0 ..: {examples, steps, tokens, label_tokens, losses: [[step, loss]], recipe, ...}}
+    rounds      {"1": {judge, judged, without_score, kept, floor, raw: {edges, counts}, scores: {edges, counts},
+                       labels: null | {n, good, auc, precision, recall}}}
+    evaluation  as stages.evaluate gives it: backward, base, floors, tests, forward, story
+    dataset     {rows, instruction_chars, output_chars: {mean, sd, edges, counts}, licences, sources}
+"""
+
+import importlib.metadata
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any, Literal
+
+from askback import metrics
+from askback.errors import DataError
+from askback.options import Options
+from askback.pipeline import ADAPTER, EVALUATION, TRAINING
+from askback.records import Judgement, Pair
+from askback.stages.curate import to_scores
+from askback.store import MANIFEST, Manifest, read_json, read_part, write_folder, write_json, write_rows, write_text
+from askback.store import write_table as write_parquet
+
+VERSIONED = ("askback", "torch", "transformers", "peft", "tokenizers", "pyarrow")
+
+
+def publish(folder: Path, options: Options, base: dict[str, Any]) -> dict[str, Any]:
+    """Write everything people came for; return the metrics."""
+    found = collect_metrics(folder, options, base)
+    write_json(folder / "metrics.json", found)
+    write_dataset(folder, found)
+    write_models(folder, found)
+    write_report(folder)
+    return found
+
+
+def steps_of(folder: Path) -> list[Manifest]:
+    """Return the manifests of a run in the order of its steps.
+
+    Raises:
+        DataError: the folder is not a run, or has no finished step.
+    """
+    found = [Manifest(**read_json(path)) for path in sorted(folder.glob(f"[0-9][0-9]-*/{MANIFEST}"))]
+    if not found:
+        raise DataError(f"{folder}: not a run folder: no step with a {MANIFEST} is in it")
+    return found
+
+
+def step_folder(folder: Path, name: str) -> Path:
+    """Return the folder of a step by its name without the number, such as `judged-1`.
+
+    Raises:
+        DataError: the run has no such step, or it is not finished.
+    """
+    for path in sorted(folder.glob(f"[0-9][0-9]-{name}")):
+        if (path / MANIFEST).exists():
+            return path
+    raise DataError(f"{folder}: the step `{name}` is not finished; run `askback run --out {folder}` to go on")
+
+
+def rounds_of(folder: Path) -> list[int]:
+    """Return the numbers of the finished rounds."""
+    return sorted(int(path.parent.name.rpartition("-")[2]) for path in folder.glob(f"[0-9][0-9]-kept-*/{MANIFEST}"))
+
+
+def rows_of(folder: Path, name: str, record: type[Any]) -> list[Any]:
+    """Return all records of a finished step."""
+    return [row for path in sorted(step_folder(folder, name).glob("part-*.parquet")) for row in read_part(path, record)]
+
+
+# --- metrics
+
+
+def collect_metrics(folder: Path, options: Options, base: dict[str, Any]) -> dict[str, Any]:
+    """Return every number of the report, from the manifests and what the steps wrote."""
+    kept = rows_of(folder, f"kept-{rounds_of(folder)[-1]}", Pair)
+    candidates = rows_of(folder, "candidates", Pair)
+    return {
+        "run": {
+            "options": options.model_dump(mode="json"),
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in VERSIONED},
+        },
+        "base": base,
+        "funnel": [_funnel_row(step) for step in steps_of(folder)],
+        "training": {path.parent.name[3:]: read_json(path) for path in sorted(folder.glob(f"[0-9][0-9]-*/{TRAINING}"))},
+        "rounds": {str(number): round_metrics(folder, number, candidates) for number in rounds_of(folder)},
+        "evaluation": read_json(step_folder(folder, "evaluation") / EVALUATION),
+        "dataset": dataset_metrics(kept),
+    }
+
+
+def _funnel_row(step: Manifest) -> dict[str, Any]:
+    return {key: asdict(step)[key] for key in ("step", "read", "written", "rejected", "reasons", "notes")}
+
+
+def round_metrics(folder: Path, number: int, candidates: Sequence[Pair]) -> dict[str, Any]:
+    """Return what one round of curation did, and how it agrees with people's labels where there are some."""
+    judged: list[Judgement] = rows_of(folder, f"judged-{number}", Judgement)
+    kept = {pair.id: pair for pair in rows_of(folder, f"kept-{number}", Pair)}
+    raw = [row.score for row in judged if row.score is not None]
+    scores = to_scores(judged)
+    edges = [1 + n / 4 for n in range(17)]
+    return {
+        "judge": judged[0].judge if judged else "",
+        "judged": len(judged),
+        "without_score": sum(row.score is None for row in judged),
+        "kept": len(kept),
+        "floor": min((pair.score or 0 for pair in kept.values()), default=None),
+        "raw": histogram(raw),
+        "scores": {"edges": edges, "counts": metrics.histogram(list(scores.values()), edges)},
+        "labels": label_metrics(candidates, scores, set(kept)),
+    }
+
+
+def label_metrics(candidates: Sequence[Pair], scores: dict[str, float], kept: set[str]) -> dict[str, Any] | None:
+    """Return how scores and keeping agree with the labels good and bad; None where documents carry no such labels."""
+    labelled = [pair for pair in candidates if pair.label in ("good", "bad") and pair.id in scores]
+    good = [pair.label == "good" for pair in labelled]
+    if not any(good) or all(good):
+        return None
+    chosen = [pair for pair in labelled if pair.id in kept]
+    right = sum(pair.label == "good" for pair in chosen)
+    return {
+        "n": len(labelled),
+        "good": sum(good),
+        "auc": metrics.roc_auc([scores[pair.id] for pair in labelled], good),
+        "precision": right / len(chosen) if chosen else None,
+        "recall": right / sum(good),
+    }
+
+
+def dataset_metrics(kept: Sequence[Pair]) -> dict[str, Any]:
+    """Return sizes, lengths, licences and sources of the finished data set."""
+    return {
+        "rows": len(kept),
+        "instruction_chars": lengths([len(pair.instruction) for pair in kept]),
+        "output_chars": lengths([len(pair.output) for pair in kept]),
+        "licences": dict(sorted(Counter(pair.licence or "unknown" for pair in kept).items())),
+        "sources": len({pair.source for pair in kept}),
+    }
+
+
+def lengths(values: Sequence[int]) -> dict[str, Any]:
+    """Return mean, standard deviation and histogram of lengths in characters."""
+    return {"mean": fmean(values), "sd": pstdev(values), **histogram(values)} if values else {"mean": 0.0, "sd": 0.0}
+
+
+def histogram(values: Sequence[float], bins: int = 20) -> dict[str, Any]:
+    """Return a histogram of equal bins over the whole range."""
+    if not values:
+        return {"edges": [], "counts": []}
+    low, high = min(values), max(values)
+    edges = [low + (high - low) * n / bins for n in range(bins)] + [high] if high > low else [low, low + 1]
+    return {"edges": edges, "counts": metrics.histogram(values, edges)}
+
+
+# --- data set
+
+
+def dataset_row(pair: Pair) -> dict[str, Any]:
+    """Return a row that any trainer reads (`messages`) and that leads back to its source."""
+    messages = [{"role": "user", "content": pair.instruction}, {"role": "assistant", "content": pair.output}]
+    trace = ("id", "instruction", "output", "score", "source", "heading", "licence", "genre")
+    ids = ("document", "passage", "candidate", "start", "end")
+    return {"messages": messages, **{name: getattr(pair, name) for name in (*trace, *ids)}}
+
+
+def write_dataset(folder: Path, found: dict[str, Any]) -> None:
+    """Write the pairs kept in the last round, best first, as JSONL and Parquet with their card."""
+    from askback.cards import dataset_card
+
+    kept = rows_of(folder, f"kept-{rounds_of(folder)[-1]}", Pair)
+    rows = [dataset_row(pair) for pair in sorted(kept, key=lambda pair: (-(pair.score or 0), pair.id))]
+    write_rows(folder / "dataset" / "train.jsonl", rows)
+    write_parquet(folder / "dataset" / "train.parquet", rows)
+    write_text(folder / "dataset" / "README.md", dataset_card(found, rows[:3]))
+
+
+# --- models
+
+
+def write_models(folder: Path, found: dict[str, Any]) -> None:
+    """Copy the backward and the last forward model, each with its card, to where people look for them."""
+    from askback.cards import model_card
+
+    last = f"forward-{rounds_of(folder)[-1]}"
+    cost = read_cost(folder)
+    names: tuple[tuple[Literal["backward", "forward"], str], ...] = (("backward", "backward"), ("forward", last))
+    for direction, name in names:
+        source = step_folder(folder, name) / ADAPTER
+        card = model_card(direction, source, found, found["training"][name], cost)
+        write_folder(folder / "models" / direction, lambda out, s=source, c=card: _fill_model(s, c, out))  # type: ignore[misc]
+
+
+def _fill_model(source: Path, card: str, out: Path) -> None:
+    shutil.copytree(source, out, dirs_exist_ok=True)
+    (out / "README.md").write_text(card, encoding="utf-8")
+
+
+# --- cost and report
+
+
+def read_cost(folder: Path) -> dict[str, Any]:
+    """Return seconds per step, and the energy of the sessions that made them where it was measured."""
+    sessions = read_json(folder / "cost.json") if (folder / "cost.json").exists() else []
+    return {
+        "seconds": {step.step: step.cost.get("seconds", 0.0) for step in steps_of(folder)},
+        "energy_kwh": sum(session["energy_kwh"] for session in sessions),
+        "co2_kg": sum(session["co2_kg"] for session in sessions),
+        "sessions": sessions,
+    }
+
+
+def write_report(folder: Path) -> Path:
+    """Write report.html from metrics.json, the costs and twenty rows of the data set; return its path."""
+    from askback.stages.report import render_report
+
+    found = read_json(folder / "metrics.json")
+    kept = rows_of(folder, f"kept-{rounds_of(folder)[-1]}", Pair)
+    path = folder / "report.html"
+    write_text(path, render_report(found, read_cost(folder), [dataset_row(pair) for pair in spread(kept, 20)]))
+    return path
+
+
+def spread(pairs: Iterable[Pair], count: int) -> list[Pair]:
+    """Return `count` pairs evenly spread over the scores, best first."""
+    ranked = sorted(pairs, key=lambda pair: (-(pair.score or 0), pair.id))
+    if len(ranked) <= count:
+        return ranked
+    return [ranked[round(n * (len(ranked) - 1) / (count - 1))] for n in range(count)]

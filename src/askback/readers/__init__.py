@@ -1,0 +1,1 @@
+"""Bytes -> Documents or seed Pairs: one file per family of formats."""

@@ -1,0 +1,264 @@
+"""Measure a model on held-out pairs, next to the floors anybody clears without a model.
+
+Takes: held-out Pairs, the ports of one model, the layout it was tuned with.  Gives: dicts ready for JSON.
+Never: knows which model answers: call it again with the ports of the bare base to see what tuning added.
+
+Backward: what was asked for, given the output. Greedy instructions against the true ones (BLEU, chrF, ROUGE), the
+likelihood of the true instruction, and whether it points back at its own output among others (retrieval).
+Forward: the likelihood of the output, given the instruction.
+
+Every figure has a 95 % interval over pairs, every report its rows by pair id, so that two reports of the same pairs
+can be compared by a paired test. Pairs are taken in id order: their arrival does not matter. A pair the model has no
+room for is counted as `unscored`, never given a number.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from random import Random
+from typing import Any, Protocol
+
+from askback import metrics
+from askback.errors import DataError, IntegrityError
+from askback.options import EvaluateOptions
+from askback.ports import Ask, Example, Generate, Likelihood, LogLikelihood, Prompt, Reply, Sampling
+from askback.records import Pair, excerpt
+
+EXCERPT_CHARS = 300
+ROUGES = ("rouge1", "rouge2", "rougeL")
+
+Report = dict[str, Any]
+
+
+class Lays(Protocol):
+    """How a pair becomes a prompt, and an example with its target; which way round is the layout's business."""
+
+    def prompt(self, pair: Pair) -> Prompt: ...
+
+    def example(self, pair: Pair) -> Example: ...
+
+
+def evaluate_backward(
+    pairs: Sequence[Pair],
+    ask: Generate,
+    likelihood: Likelihood,
+    layout: Lays,
+    options: EvaluateOptions,
+    seed: int,
+) -> Report:
+    """Return every figure of a backward model, and a row per pair.
+
+    `retrieval` is None, and `retrieval_why` says why, where the pairs have too few different outputs to rank.
+
+    Raises:
+        DataError: fewer than two pairs.
+        IntegrityError: the model gave a likelihood that is not finite.
+    """
+    pairs = _in_order(pairs)
+    replies = _generate(pairs, ask, layout, options)
+    losses = _losses(pairs, likelihood, layout)
+    generated = [reply.text.strip() for reply in replies]
+    figures, rouge = _text_figures(pairs, generated, options, seed)
+    rows = [
+        _row(pair, text, score) | {"output": excerpt(pair.output, EXCERPT_CHARS), "nll": loss}
+        for pair, text, score, loss in zip(pairs, generated, rouge, losses, strict=True)
+    ]
+    return {
+        "n": len(pairs),
+        **figures,
+        **_loss_figures(losses, options, seed),
+        **_retrieval(pairs, likelihood, layout, options, seed),
+        "copy_share": {"generated": _copied(generated, pairs), "true": _copied([p.instruction for p in pairs], pairs)},
+        "cut_off": sum(reply.finish == "length" for reply in replies) / len(replies),
+        "rows": rows,
+    }
+
+
+def evaluate_forward(
+    pairs: Sequence[Pair], likelihood: Likelihood, layout: Lays, options: EvaluateOptions, seed: int
+) -> Report:
+    """Return the held-out loss per token of the outputs, and a row per pair.
+
+    Raises:
+        DataError: fewer than two pairs.
+        IntegrityError: the model gave a likelihood that is not finite.
+    """
+    pairs = _in_order(pairs)
+    losses = _losses(pairs, likelihood, layout)
+    rows = [{"id": pair.id, "nll": loss} for pair, loss in zip(pairs, losses, strict=True)]
+    return {"n": len(pairs), **_loss_figures(losses, options, seed), "rows": rows}
+
+
+def floors(pairs: Sequence[Pair], options: EvaluateOptions, seed: int) -> dict[str, Report]:
+    """Return the text figures of two answers that need no model.
+
+    `first_sentence` copies the opening of the output; `shuffled` gives each pair another one's true instruction.
+    """
+    pairs = _in_order(pairs)
+    order = metrics.derangement(len(pairs), seed=seed)
+    answers = {
+        "first_sentence": [metrics.first_sentence(pair.output) for pair in pairs],
+        "shuffled": [pairs[other].instruction for other in order],
+    }
+    return {name: _floor(pairs, texts, options, seed) for name, texts in answers.items()}
+
+
+def compare_with_floors(
+    report: Report, floors: Mapping[str, Report], *, resamples: int = 2000, seed: int = 0
+) -> dict[str, Report]:
+    """Return, for each floor, the paired test of the report's ROUGE-L over that of the floor."""
+    return {
+        name: compare_rows(report, floor, of="rougeL", resamples=resamples, seed=seed) for name, floor in floors.items()
+    }
+
+
+def compare_rows(a: Report, b: Report, *, of: str = "nll", resamples: int = 2000, seed: int = 0) -> Report:
+    """Return the paired test of a - b over one figure of the rows, such as `nll` (lower is better) or `rougeL`.
+
+    Rows that either report could not score are left out and counted as `unscored`.
+
+    Raises:
+        DataError: the reports are not about the same pairs, lack the figure, or share no scored row.
+    """
+    both = [(_figure(x, of, "first"), _figure(y, of, "second")) for x, y in _matched(a, b)]
+    scored = [(x, y) for x, y in both if x is not None and y is not None]
+    if not scored:
+        raise DataError(f"compare_rows: want a row with `{of}` in both reports, got none of {len(both)}")
+    test = metrics.paired_difference([x for x, _ in scored], [y for _, y in scored], resamples=resamples, seed=seed)
+    return {"of": of, **asdict(test), "unscored": len(both) - len(scored)}
+
+
+# --- texts
+
+
+def _generate(pairs: Sequence[Pair], ask: Generate, layout: Lays, options: EvaluateOptions) -> list[Reply]:
+    greedy = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=options.max_new_tokens)
+    replies = ask((Ask(layout.prompt(pair)) for pair in pairs), greedy)
+    return [reply for _, reply in zip(pairs, replies, strict=True)]
+
+
+def _text_figures(
+    pairs: Sequence[Pair], texts: Sequence[str], options: EvaluateOptions, seed: int
+) -> tuple[Report, list[float]]:
+    """Return every figure that compares texts with the true instructions, and ROUGE-L row by row."""
+    true = [pair.instruction for pair in pairs]
+    rouge = metrics.rouge(texts, true)
+    figures = {
+        "bleu": asdict(metrics.bleu(texts, true, resamples=options.bootstrap, seed=seed)),
+        "chrf": asdict(metrics.chrf(texts, true, resamples=options.bootstrap, seed=seed)),
+        **{kind: _mean(rouge[kind], options, seed) for kind in ROUGES},
+        "length_ratio": sum(map(len, texts)) / max(1, sum(map(len, true))),
+    }
+    return figures, rouge["rougeL"]
+
+
+def _floor(pairs: Sequence[Pair], texts: Sequence[str], options: EvaluateOptions, seed: int) -> Report:
+    figures, rouge = _text_figures(pairs, texts, options, seed)
+    return {**figures, "rows": [_row(*row) for row in zip(pairs, texts, rouge, strict=True)]}
+
+
+def _row(pair: Pair, text: str, rouge: float) -> Report:
+    return {"id": pair.id, "instruction": pair.instruction, "generated": text, "rougeL": rouge}
+
+
+def _copied(instructions: Sequence[str], pairs: Sequence[Pair]) -> float:
+    """Mean share of an instruction's content words that stand in the output it belongs to."""
+    shares = [metrics.copy_share(text, pair.output) for text, pair in zip(instructions, pairs, strict=True)]
+    return sum(shares) / len(shares)
+
+
+# --- likelihoods
+
+
+def _losses(pairs: Sequence[Pair], likelihood: Likelihood, layout: Lays) -> list[float | None]:
+    """Return each pair's negative log-likelihood in nats per target token, None where there was no room."""
+    found = likelihood(layout.example(pair) for pair in pairs)
+    totals = [_finite(result, pair) for pair, result in zip(pairs, found, strict=True)]
+    return [None if total is None else -total.per_token for total in totals]
+
+
+def _loss_figures(losses: Sequence[float | None], options: EvaluateOptions, seed: int) -> Report:
+    scored = [loss for loss in losses if loss is not None]
+    score = _mean(scored, options, seed) if scored else None
+    return {"nll_per_token": score, "unscored": len(losses) - len(scored)}
+
+
+def _retrieval(
+    pairs: Sequence[Pair], likelihood: Likelihood, layout: Lays, options: EvaluateOptions, seed: int
+) -> Report:
+    """Return how often a true instruction is likelier after its own output than after each of k - 1 others.
+
+    The others are drawn per pair from the different outputs at hand. A tie is no success; blind chance is 1 / k.
+    """
+    outputs = sorted({pair.output for pair in pairs})
+    if len(outputs) < options.retrieval_of:
+        why = f"want {options.retrieval_of} different outputs to rank, got {len(outputs)}"
+        return {"retrieval": None, "retrieval_why": why}
+    asked = pairs[: options.retrieval_rows]
+    lineups = [[pair, *_others(pair, outputs, options.retrieval_of - 1, seed)] for pair in asked]
+    flat = [candidate for lineup in lineups for candidate in lineup]
+    found = likelihood(layout.example(candidate) for candidate in flat)
+    results = iter([_finite(result, pair) for pair, result in zip(flat, found, strict=True)])
+    ranked = [_is_first([next(results) for _ in lineup]) for lineup in lineups]
+    scored = [float(first) for first in ranked if first is not None]
+    if not scored:
+        return {"retrieval": None, "retrieval_why": "no instruction fitted into the model together with an output"}
+    more = {"of": options.retrieval_of, "unscored": len(ranked) - len(scored)}
+    return {"retrieval": _mean(scored, options, seed) | more}
+
+
+def _others(pair: Pair, outputs: Sequence[str], count: int, seed: int) -> Iterator[Pair]:
+    """Yield the pair with other outputs in place of its own; the seed and the pair alone decide which."""
+    strangers = [output for output in outputs if output != pair.output]
+    for output in Random(f"{seed}/retrieval/{pair.id}").sample(strangers, count):
+        yield replace(pair, output=output)
+
+
+def _is_first(results: Sequence[LogLikelihood | None]) -> bool | None:
+    """Tell whether the first result is greater than all others; None where one of them is missing."""
+    totals = [result.total for result in results if result is not None]
+    if len(totals) < len(results):
+        return None
+    return totals[0] > max(totals[1:])
+
+
+def _finite(result: LogLikelihood | None, pair: Pair) -> LogLikelihood | None:
+    if result is not None and not math.isfinite(result.per_token):
+        raise IntegrityError(
+            f"pair {pair.id}: want a finite log-likelihood, got {result.total} over {result.tokens} tokens; "
+            "try engine.precision = float32, and look at the losses of the training run"
+        )
+    return result
+
+
+# --- rows and means
+
+
+def _in_order(pairs: Sequence[Pair]) -> list[Pair]:
+    if len(pairs) < 2:
+        raise DataError(f"evaluate: want at least 2 held-out pairs, got {len(pairs)}; raise seed.held_out or add seeds")
+    return sorted(pairs, key=lambda pair: pair.id)
+
+
+def _mean(values: Sequence[float], options: EvaluateOptions, seed: int) -> Report:
+    return asdict(metrics.bootstrap_mean(values, resamples=options.bootstrap, seed=seed))
+
+
+def _matched(a: Report, b: Report) -> Iterable[tuple[Report, Report]]:
+    if _ids(a) != _ids(b):
+        raise DataError(
+            f"compare_rows: want two reports on the same pairs, got {len(_ids(a))} and {len(_ids(b))} rows "
+            "whose ids differ; evaluate both on the same held-out set"
+        )
+    return zip(a["rows"], b["rows"], strict=True)
+
+
+def _ids(report: Report) -> list[str]:
+    return [row["id"] for row in report["rows"]]
+
+
+def _figure(row: Report, of: str, which: str) -> float | None:
+    if of not in row:
+        raise DataError(f"compare_rows: the {which} report has no `{of}` in row {row['id']}; it has {', '.join(row)}")
+    value = row[of]
+    return None if value is None else float(value)

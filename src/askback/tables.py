@@ -1,0 +1,322 @@
+"""The numbers of a run as tables that people read: the same ones in the report and on the cards.
+
+Takes: the `metrics` dict and the costs, as publish.py defines them.  Gives: `Table`s of strings.
+Never: fills a gap: what is not there reads "not measured", what needs a model where there is none reads "–".
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+NOT_MEASURED = "not measured"
+NEEDS_A_MODEL = "–"
+
+SYSTEMS = {
+    "backward": "Backward model",
+    "base": "Bare base",
+    "first_sentence": "First sentence",
+    "shuffled": "Shuffled",
+}
+"""Who answered for the held-out pairs; the last two are floors that need no model."""
+
+FLOORS = ("first_sentence", "shuffled")
+TEXT_SCORES = {"bleu": "BLEU", "chrf": "chrF2", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
+"""Scores of an instruction beside the true one, 0 to 100."""
+
+JUDGES = {
+    "expected": (
+        "The forward model of the round before reads a rubric; the score is the mean of 1 to 5 under the "
+        "probabilities it gives these digits. 5 is an excellent answer to the instruction, 3 a useful text that was "
+        "plainly cut from somebody's page, 1 no answer to it."
+    ),
+    "reasoned": (
+        "The forward model of the round before reads a rubric, reasons briefly and ends with a score from 1 to 5. 5 "
+        "is an excellent answer to the instruction, 3 a useful text that was plainly cut from somebody's page, 1 no "
+        "answer to it. A reply without a score stays without one."
+    ),
+    "likelihood": (
+        "A base of a few million parameters cannot follow a rubric, and this judge reads none. It is the likelihood "
+        "gain: how much the instruction helps the forward model of the round before to predict the output, in nats "
+        "per token. The scores are the ranks of that gain, spread evenly from 1 to 5: they order the candidates of "
+        "one round and do not say how good any of them is."
+    ),
+}
+"""What a judge does and what its scores mean, in the words of the report and the data-set card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns and rows of strings; the first cell of a row is its heading."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+# --- single figures
+
+
+def count(value: float | None) -> str:
+    """Return a whole number with its thousands apart."""
+    return NOT_MEASURED if value is None else f"{value:,.0f}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Return a figure, or that there is none."""
+    return NOT_MEASURED if value is None else f"{value:,.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share of 1 in per cent."""
+    return NOT_MEASURED if value is None else f"{100 * value:.0f} %"
+
+
+def interval(score: Mapping[str, Any] | None, digits: int = 2) -> str:
+    """Return a figure with its 95 % interval."""
+    if not score:
+        return NOT_MEASURED
+    return f"{number(score['value'], digits)} ({number(score['low'], digits)}–{number(score['high'], digits)})"
+
+
+def percent_interval(score: Mapping[str, Any] | None) -> str:
+    """Return a share with its 95 % interval, in per cent."""
+    if not score:
+        return NOT_MEASURED
+    return f"{percent(score['value'])} ({100 * score['low']:.0f}–{100 * score['high']:.0f})"
+
+
+def p_value(value: float | None) -> str:
+    """Return a p-value without more digits than it deserves."""
+    if value is None:
+        return NOT_MEASURED
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+# --- finding things in the metrics
+
+
+def step(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the funnel row of a step by its name without the number, or an empty one."""
+    return next((row for row in found.get("funnel") or [] if bare_step(row["step"]) == name), {})
+
+
+def bare_step(name: str) -> str:
+    """Return a step's name without the number in front: `judged-1` of `07-judged-1`."""
+    head, _, rest = name.partition("-")
+    return rest if head.isdigit() else name
+
+
+def rounds(found: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
+    """Return the rounds of curation in order."""
+    return sorted((int(number), made) for number, made in (found.get("rounds") or {}).items())
+
+
+def judge_of(found: Mapping[str, Any]) -> str:
+    """Return the name of the judge, or "" where no round was made."""
+    return next((str(made.get("judge") or "") for _, made in rounds(found)), "")
+
+
+def systems(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what was measured for each of SYSTEMS, and nothing for those that were not."""
+    evaluation = found.get("evaluation") or {}
+    floors = evaluation.get("floors") or {}
+    reports = {name: floors.get(name) if name in FLOORS else evaluation.get(name) for name in SYSTEMS}
+    return {name: report for name, report in reports.items() if report}
+
+
+def better_floor(found: Mapping[str, Any], score: str = "rougeL") -> tuple[str, Mapping[str, Any]] | None:
+    """Return the name and figure of the floor that is harder to clear, or None where no floor was measured."""
+    measured = systems(found)
+    floors = [(name, measured[name][score]) for name in FLOORS if measured.get(name, {}).get(score)]
+    return max(floors, key=lambda floor: float(floor[1]["value"]), default=None)
+
+
+# --- tables
+
+
+def funnel(found: Mapping[str, Any]) -> Table:
+    """Return what every step read, wrote and rejected, with each reason."""
+    rows = [
+        (row["step"], count(row["read"]), count(row["written"]), count(row["rejected"]), reasons(row["reasons"]))
+        for row in found.get("funnel") or []
+    ]
+    return Table("Rows of every step", ("Step", "Read", "Written", "Rejected", "Reasons"), tuple(rows))
+
+
+def reasons(counted: Mapping[str, int]) -> str:
+    """Return the reasons, the commonest first."""
+    ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {count(n)}" for name, n in ordered) or "none"
+
+
+def comparison(found: Mapping[str, Any]) -> Table:
+    """Return the backward model beside the bare base and the two floors."""
+    measured = systems(found)
+    rows = [
+        (label, *(interval(report.get(score)) for report in measured.values())) for score, label in TEXT_SCORES.items()
+    ]
+    rows.append(("Log-loss of the true instruction", *_of_models(measured, _log_loss)))
+    rows.append((_retrieval_label(measured), *_of_models(measured, lambda report: _retrieval(report))))
+    rows.append(("Length beside the true one", *(number(report.get("length_ratio")) for report in measured.values())))
+    rows.append((_copy_label(measured), *_of_models(measured, _copied)))
+    rows.append(("Answers cut off", *_of_models(measured, lambda report: percent(report.get("cut_off")))))
+    return Table("Held-out pairs, with 95 % intervals", ("", *(SYSTEMS[name] for name in measured)), tuple(rows))
+
+
+def _of_models(measured: Mapping[str, Mapping[str, Any]], cell: Any) -> Iterable[str]:
+    return [NEEDS_A_MODEL if name in FLOORS else cell(report) for name, report in measured.items()]
+
+
+def _log_loss(report: Mapping[str, Any]) -> str:
+    return interval(report.get("nll_per_token"), 3)
+
+
+def _retrieval(report: Mapping[str, Any]) -> str:
+    return percent_interval(report.get("retrieval"))
+
+
+def _retrieval_label(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    sizes = [report["retrieval"]["of"] for report in measured.values() if report.get("retrieval")]
+    return f"Own output found among {sizes[0]}" if sizes else "Own output found"
+
+
+def _copied(report: Mapping[str, Any]) -> str:
+    return percent((report.get("copy_share") or {}).get("generated"))
+
+
+def _copy_label(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    true = (measured.get("backward", {}).get("copy_share") or {}).get("true")
+    return "Words copied from the output" + ("" if true is None else f" (true instructions: {percent(true)})")
+
+
+def paired_tests(found: Mapping[str, Any]) -> Table:
+    """Return the backward model's ROUGE-L minus each floor's, row by row."""
+    tests = (found.get("evaluation") or {}).get("tests") or {}
+    rows = [
+        (
+            SYSTEMS.get(name, name),
+            f"{test['difference']:+.2f} ({test['low']:+.2f} to {test['high']:+.2f})",
+            p_value(test["p_value"]),
+            count(test["n"]),
+        )
+        for name, test in tests.items()
+    ]
+    return Table("ROUGE-L over the floors, paired by row", ("Floor", "Difference", "p", "Pairs"), tuple(rows))
+
+
+def forward_losses(found: Mapping[str, Any]) -> Table:
+    """Return the forward models' held-out log-loss beside each other."""
+    forward = (found.get("evaluation") or {}).get("forward") or {}
+    rows = [
+        (f"Forward {name}", interval(forward[name].get("nll_per_token"), 4), count(forward[name].get("n")))
+        for name in sorted(forward, key=int)
+    ]
+    return Table("Held-out outputs, nats per token", ("Model", "Log-loss (lower is better)", "Pairs"), tuple(rows))
+
+
+def round_counts(found: Mapping[str, Any]) -> Table:
+    """Return what each round of curation judged and kept."""
+    rows = [
+        (
+            f"Round {at}",
+            made.get("judge") or NOT_MEASURED,
+            count(made.get("judged")),
+            count(made.get("without_score")),
+            count(made.get("kept")),
+            number(made.get("floor")),
+        )
+        for at, made in rounds(found)
+    ]
+    columns = ("Round", "Judge", "Judged", "Without a score", "Kept", "Lowest score kept")
+    return Table("Rounds of curation", columns, tuple(rows))
+
+
+def label_agreement(found: Mapping[str, Any]) -> Table:
+    """Return how each round agrees with what people said of the documents; no rows where nobody said anything."""
+    rows = [
+        (
+            f"Round {at}",
+            number(labels.get("precision")),
+            number(labels.get("recall")),
+            number(labels.get("auc"), 3),
+            f"{count(labels.get('good'))} of {count(labels.get('n'))}",
+        )
+        for at, made in rounds(found)
+        if (labels := made.get("labels"))
+    ]
+    columns = ("Round", "Precision of keeping", "Recall of keeping", "AUC of the score", "Labelled good")
+    return Table("Agreement with people's labels", columns, tuple(rows))
+
+
+def lengths(found: Mapping[str, Any]) -> Table:
+    """Return mean and spread of the data set's lengths."""
+    dataset = found.get("dataset") or {}
+    rows = [
+        (name, f"{count(sizes.get('mean'))} ± {count(sizes.get('sd'))}")
+        for name, key in (("Instruction", "instruction_chars"), ("Output", "output_chars"))
+        if (sizes := dataset.get(key))
+    ]
+    return Table("Lengths in characters", ("", "Mean ± standard deviation"), tuple(rows))
+
+
+def trainings(found: Mapping[str, Any]) -> Table:
+    """Return the size of every training run and where its loss began and ended."""
+    rows = [
+        (name, *(count(made.get(key)) for key in ("examples", "steps", "tokens", "label_tokens")), _loss_change(made))
+        for name, made in (found.get("training") or {}).items()
+    ]
+    columns = ("Model", "Examples", "Steps", "Tokens", "Label tokens", "Loss, first to last tenth")
+    return Table("Training runs", columns, tuple(rows))
+
+
+def _loss_change(made: Mapping[str, Any]) -> str:
+    losses = [float(loss) for _, loss in made.get("losses") or []]
+    if not losses:
+        return NOT_MEASURED
+    tenth = max(1, len(losses) // 10)
+    return f"{sum(losses[:tenth]) / tenth:.2f} → {sum(losses[-tenth:]) / tenth:.2f}"
+
+
+def recipe(training: Mapping[str, Any]) -> Table:
+    """Return every number a training run was made with."""
+    rows = [(key, plain(value)) for key, value in (training.get("recipe") or {}).items()]
+    return Table("Hyperparameters", ("Setting", "Value"), tuple(rows))
+
+
+def plain(value: Any) -> str:
+    """Return a setting as people write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def costs(cost: Mapping[str, Any]) -> Table:
+    """Return the seconds of every step."""
+    rows = [(name, number(seconds, 1)) for name, seconds in (cost.get("seconds") or {}).items()]
+    total = sum((cost.get("seconds") or {}).values())
+    return Table("Time", ("Step", "Seconds"), (*rows, ("together", number(total, 1))) if rows else ())
+
+
+def energy(cost: Mapping[str, Any]) -> str:
+    """Say what the work took in energy and carbon, how that is known, and for which country's grid."""
+    sessions = cost.get("sessions") or []
+    if not sessions:
+        return f"Energy and carbon: {NOT_MEASURED}."
+    countries = ", ".join(sorted({str(session.get("country") or "unknown") for session in sessions}))
+    ways = "; ".join(sorted({str(session.get("how") or "not said how") for session in sessions}))
+    kwh, grams = float(cost.get("energy_kwh") or 0.0), 1000 * float(cost.get("co2_kg") or 0.0)
+    made_in = "one session" if len(sessions) == 1 else f"{len(sessions)} sessions"
+    return (
+        f"{kwh:.4f} kWh and {grams:.1f} g CO2-equivalent in {made_in} that ran to the end, with the grid of "
+        f"{countries} ({ways}). On a virtual machine, or where there is no meter, these are estimates from the "
+        "processor's rated power."
+    )
+
+
+def versions(found: Mapping[str, Any]) -> Table:
+    """Return what the run was made with: packages, and the base with its hash."""
+    run = {name: value for name, value in (found.get("run") or {}).items() if name != "options"}
+    base = {"base" if name == "base" else f"base: {name}": value for name, value in (found.get("base") or {}).items()}
+    return Table("Made with", ("What", "Which"), tuple((name, str(value)) for name, value in (run | base).items()))
