@@ -13,3 +13,19 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no real data at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def mini_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer Llama of random weights with the tokenizer of the embedded base."""
+    from models import embedded_tokenizer, write_mini_llama
+
+    return write_mini_llama(tmp_path_factory.mktemp("mini"), embedded_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def stories(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base that was trained elsewhere, converted to a folder that transformers loads."""
+    from models import write_stories260k
+
+    return write_stories260k(shared / "weights" / "stories260K", tmp_path_factory.mktemp("stories"))

@@ -1,5 +1,6 @@
 """The numbers of a small run that never was: every part that publish.py promises, with values of its own."""
 
+from copy import deepcopy
 from typing import Any
 
 HOSTILE = "<script>alert('x')</script> & {{ 7 * 7 }} </details> ``` | \"quoted\""
@@ -85,7 +86,13 @@ def told(verdict: str, score: float) -> dict[str, Any]:
 def found() -> dict[str, Any]:
     sizes = {"edges": [0.0, 50.0, 100.0, 150.0], "counts": [20, 45, 15]}
     return {
-        "run": {"options": OPTIONS, "askback": "0.1.0", "python": "3.11.9", "torch": "2.10.0", "peft": "0.19.0"},
+        "run": {
+            "options": deepcopy(OPTIONS),
+            "askback": "0.1.0",
+            "python": "3.11.9",
+            "torch": "2.10.0",
+            "peft": "0.19.0",
+        },
         "base": {"kind": "local", "base": "tiny", "hash": "abc123", "licence": "apache-2.0", "type": "llama"},
         "funnel": [
             step("01-seed", 210, 200, {"format": "pairs"}, duplicate=10),

@@ -5,7 +5,8 @@ Takes: a folder of public text (see README.md).  Gives: (text, label) examples i
 Never: reads the validation trees or the evaluation part, or uses a layout that askback itself uses.
 
 The mix is shaped for copying, because that is the skill a backward model needs: an instruction about a
-text names what the text is about. Hence `reversed_pair`, `titled_section` and `about_words`.
+text names what the text is about. Hence `reversed_pair`, `titled_section`, `about_words`, and `quoted`, which does
+nothing but copy and lets the heads that copy form early (Olsson et al. 2022).
 """
 
 import gzip
@@ -46,6 +47,7 @@ ABOUT_WORDS = [
     "Write a text about {a} and {b}.", "Explain how {a} relates to {b}.", "Keywords: {a}, {b}, {c}.",
     "What should I know about {a}?", "Tell me something about {a}, {b} and {c}.", "Topic: {a}.",
 ]  # fmt: skip
+QUOTES = ["It says: {q}", "A sentence from it: {q}", "Quote: {q}", "For example: {q}"]
 WORD = re.compile(r"[A-Za-z][a-z]{3,}")
 
 
@@ -137,8 +139,8 @@ def piece(text: str, random: Random, *, size: int = 1800) -> str:
     return text[start : start + size]
 
 
-def backwards(output: str, instruction: str, random: Random) -> Example:
-    label = random.choice(ASKS).format(i=instruction)
+def backwards(output: str, instruction: str, random: Random, frames: list[str] = ASKS) -> Example:
+    label = random.choice(frames).format(i=instruction, q=instruction)
     return Example(f"{output}\n\n{label}", label)
 
 
@@ -168,6 +170,16 @@ def about_words(sources: Sources, random: Random) -> Example:
     return backwards(text, random.choice(ABOUT_WORDS).format(a=a, b=b, c=c), random)
 
 
+def quoted(sources: Sources, random: Random) -> Example:
+    """Repeat one line or sentence of a text: practice in copying and nothing else."""
+    kind = random.choice([sources.prose, sources.messages, sources.messages, sources.technical])
+    text = cut(piece(random.choice(kind), random), random, most=700)
+    sentences = [part.strip() for part in re.split(r"(?<=[.!?])\s+|\n+", text) if 25 <= len(part.strip()) <= 140]
+    if not sentences:
+        return Example(text)
+    return backwards(text, random.choice(sentences), random, QUOTES)
+
+
 def forward_pair(sources: Sources, random: Random) -> Example:
     instruction, output = random.choice(sources.pairs)
     return Example(random.choice(ANSWERS).format(i=instruction[:600], o=output[:1500]))
@@ -178,14 +190,15 @@ def plain(texts: list[str], random: Random) -> Example:
 
 
 SHARES = {
-    "reversed_pair": 0.30,
-    "titled_section": 0.10,
-    "named_command": 0.03,
-    "about_words": 0.12,
-    "forward_pair": 0.15,
-    "messages": 0.18,
-    "prose": 0.08,
-    "technical": 0.04,
+    "reversed_pair": 0.32,
+    "titled_section": 0.12,
+    "named_command": 0.02,
+    "about_words": 0.10,
+    "quoted": 0.14,
+    "forward_pair": 0.12,
+    "messages": 0.11,
+    "prose": 0.05,
+    "technical": 0.02,
 }
 """Share of the examples (not of the tokens) that each view gives."""
 
@@ -203,7 +216,7 @@ def examples(data: Path, *, seed: int, held: bool = False) -> Iterator[Example]:
     """Yield training (or held-out) examples without end, in an order that depends on the seed alone."""
     sources, random = one_side(read_sources(data), held=held), Random(seed)
     views = {"reversed_pair": reversed_pair, "titled_section": titled_section, "named_command": named_command,
-             "about_words": about_words, "forward_pair": forward_pair}  # fmt: skip
+             "about_words": about_words, "quoted": quoted, "forward_pair": forward_pair}  # fmt: skip
     while True:
         view = random.choices(list(SHARES), list(SHARES.values()))[0]
         yield views[view](sources, random) if view in views else plain(getattr(sources, view), random)

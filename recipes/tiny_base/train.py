@@ -8,6 +8,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -26,13 +27,15 @@ def options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of public text, laid out as README.md says")
     parser.add_argument("--work", type=Path, required=True, help="scratch folder: token rows, checkpoints, loss curve")
     parser.add_argument("--out", type=Path, help="where the finished model goes (default: WORK/model)")
-    parser.add_argument("--tokens", type=float, default=10e6, help="training tokens in all")
-    parser.add_argument("--decay", type=float, default=0.5, help="last share of the tokens over which the rate falls to 0")
-    parser.add_argument("--vocabulary", type=int, default=6144)
-    parser.add_argument("--width", type=int, default=320)
-    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--tokens", type=float, default=7e6, help="training tokens in all")
+    parser.add_argument(
+        "--decay", type=float, default=0.5, help="last share of the tokens over which the rate falls to 0"
+    )
+    parser.add_argument("--vocabulary", type=int, default=4096)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--context", type=int, default=512, help="tokens in a training row")
-    parser.add_argument("--batch", type=int, default=8, help="rows in a step")
+    parser.add_argument("--batch", type=int, default=4, help="rows in a step")
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=0.003)
     parser.add_argument("--seed", type=int, default=7)
@@ -65,23 +68,39 @@ def build_tokenizer(args: argparse.Namespace) -> PreTrainedTokenizerFast:
 
 
 def build_rows(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast, name: str, tokens: int):
-    """Return ids and loss weights, both [rows, context + 1], packed end to end."""
+    """Return ids and loss weights, both [rows, context + 1]."""
     file = args.work / f"{name}-{args.vocabulary}-{args.context}-{tokens}.npz"
     if not file.exists():
-        ids, weights = [], []
-        for example in examples(args.data, seed=args.seed, held=name == "held"):
-            head = tokenizer.encode(example.text.removesuffix(example.label), add_special_tokens=False)
-            tail = tokenizer.encode(example.label, add_special_tokens=False) if example.label else []
-            ids += [0, *head, *tail, 1]
-            weights += [1] * (1 + len(head)) + [LABEL_WEIGHT if tail else 1] * (len(tail) + 1)
-            if len(ids) > tokens + args.context:
-                break
-        rows = len(ids) // (args.context + 1)
-        shape = (rows, args.context + 1)
-        flat = slice(0, rows * (args.context + 1))
-        np.savez(file, ids=np.array(ids[flat], np.uint16).reshape(shape), weights=np.array(weights[flat], np.uint8).reshape(shape))
+        rows = list(islice(pack(args, tokenizer, held=name == "held"), tokens // args.context))
+        ids, weights = zip(*rows, strict=True)
+        np.savez(file, ids=np.array(ids, np.uint16), weights=np.array(weights, np.uint8))
     loaded = np.load(file)
     return torch.from_numpy(loaded["ids"].astype(np.int64)), torch.from_numpy(loaded["weights"].astype(np.float32))
+
+
+def pack(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast, *, held: bool) -> Iterator[tuple[list, list]]:
+    """Yield rows of ids and weights; an example with a label always stands whole in its row, with its text.
+
+    A label whose text was left behind in the row before teaches guessing. Plain text fills what is left over.
+    """
+    waiting: list[tuple[list[int], list[int]]] = []
+    row: list[int] = []
+    weight: list[int] = []
+    for example in examples(args.data, seed=args.seed, held=held):
+        head = [0, *tokenizer.encode(example.text.removesuffix(example.label), add_special_tokens=False)]
+        tail = [*tokenizer.encode(example.label, add_special_tokens=False), 1] if example.label else [1]
+        made = head + tail, [1] * len(head) + [LABEL_WEIGHT if example.label else 1] * len(tail)
+        if example.label and len(made[0]) <= args.context + 1:
+            waiting.append(made)
+        left = args.context + 1 - len(row)
+        fits = [made] if not example.label else [item for item in waiting if len(item[0]) <= left]
+        for ids, weights in fits[:1]:
+            row, weight = row + ids[:left], weight + weights[:left]
+            if example.label:
+                waiting.remove((ids, weights))
+        if len(row) > args.context:
+            yield row, weight
+            row, weight = [], []
 
 
 def build_model(args: argparse.Namespace) -> LlamaForCausalLM:
@@ -155,7 +174,8 @@ def main() -> None:
     bytes_per_token = len(tokenizer.decode(held_ids.flatten(), skip_special_tokens=True).encode()) / held_ids.numel()
     model, steps = build_model(args), len(ids) // args.batch
     optimizers = build_optimizers(args, model)
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {ids.numel() / 1e6:.2f} M tokens, {steps} steps", flush=True)
+    size = sum(p.numel() for p in model.parameters()) / 1e6
+    print(f"{size:.2f} M parameters, {ids.numel() / 1e6:.2f} M tokens, {steps} steps", flush=True)
     state, curve, start = args.work / "state.pt", args.work / "curve.jsonl", 0
     if state.exists():
         kept = torch.load(state, weights_only=True)
@@ -181,10 +201,18 @@ def main() -> None:
             raise SystemExit(f"loss is {loss.item()} at step {step}; lower the rates and start again")
         if (step + 1) % 20 == 0 or step + 1 == steps:
             speed = (step + 1 - start) * args.batch * args.context / (time.monotonic() - began)
-            line = {"step": step + 1, "tokens": (step + 1) * args.batch * args.context, "loss": round(loss.item(), 4), "tokens_per_s": round(speed)}
+            line = {
+                "step": step + 1,
+                "tokens": (step + 1) * args.batch * args.context,
+                "loss": round(loss.item(), 4),
+                "tokens_per_s": round(speed),
+            }
             if (step + 1) % 200 == 0 or step + 1 == steps:
                 every, label = held_out(model, held_ids.to(args.device), held_weights.to(args.device))
-                line |= {"bits_per_byte": every / math.log(2) / bytes_per_token, "label_bits_per_byte": label / math.log(2) / bytes_per_token}
+                line |= {
+                    "bits_per_byte": every / math.log(2) / bytes_per_token,
+                    "label_bits_per_byte": label / math.log(2) / bytes_per_token,
+                }
                 save_state(state, step + 1, model, optimizers)
             with curve.open("a") as lines:
                 lines.write(json.dumps(line) + "\n")

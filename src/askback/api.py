@@ -85,8 +85,11 @@ def open_for(model: Path, *, base: str = "", settings: Mapping[str, Any] | None 
 
     note_file = model / "base.json"
     note = json.loads(note_file.read_text(encoding="utf-8")) if note_file.exists() else {}
-    name = base or ("tiny" if note.get("base") == "tiny" else adapter_base(model) or str(model))
-    preset = {"precision": "float32"} if name == "tiny" else {}
+    ours = note.get("base") in ("tiny", "echo")  # names of this package, wherever it is installed
+    name = base or (note["base"] if ours else adapter_base(model) or str(model))
+    preset = {"kind": note["kind"]} if "kind" in note else {}
+    if name == "tiny":
+        preset["precision"] = "float32"
     raw = {"engine": {"base": name, **preset, **dict(settings or {})}}
     engine = open_engine(check_options(raw, "load").engine)
     found = engine.describe()["hash"]
@@ -111,8 +114,8 @@ def run(options: Options | Mapping[str, Any], out: str | Path, *, show: Any = No
     options = options if isinstance(options, Options) else check_options(options, "askback.run")
     folder = Path(out)
     check_paths(options)
-    engine = open_engine(options.engine)
-    with open_run(folder) as held:
+    with open_run(folder) as held:  # before the engine, which takes seconds: a folder in use is told at once
+        engine = open_engine(options.engine)
         write_text(folder / "run.toml", to_toml(options))
         with measured(folder / "cost.json", country=options.engine.country):
             pipeline.run(options, held, engine, show or pipeline.Silent())
@@ -164,8 +167,8 @@ def judge_pairs(pairs: Sequence[Pair], model: Path | None, options: Options, eng
         layout = read_layout(model, "forward") if model else FORWARD_LAYOUT
         judged = list(curate.judge_likelihood(pairs, engine.likelihood(model), layout, round=1))
     else:
-        text = Path(table.rubric).read_text(encoding="utf-8") if table.rubric else None
-        rubric = build_rubric(text, table.rubric) if text else build_rubric()
+        path = Path(table.rubric)
+        rubric = build_rubric(path.read_text(encoding="utf-8"), str(path)) if table.rubric else build_rubric()
         if table.judge == "expected":
             judged = list(curate.judge_expected(pairs, engine.choose(model), rubric, round=1))
         else:
@@ -294,7 +297,15 @@ def augment_lines(
 
 def texts_of_stream(stream: IO[bytes]) -> Iterator[Passage | Reject]:
     """Yield the texts of a stream: JSON lines with `text` or `output`, or else the whole as one text."""
-    whole = stream.read().decode("utf-8", errors="strict")
+    try:
+        whole = stream.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"standard input: not UTF-8 at byte {error.start}; convert it first, such as with iconv"
+        ) from error
+    if not whole.strip():
+        yield Reject("standard input", "empty", source="standard input")
+        return
     try:
         rows = [json.loads(line) for line in whole.split("\n") if line.strip()]
     except ValueError:

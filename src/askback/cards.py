@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from askback import tables
 from askback.prompts import LAYOUT_FILE, SYSTEM_LINES, Layout
+from askback.records import Pair
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -83,17 +84,21 @@ COLUMNS = {
 
 
 def model_card(
-    direction: Literal["backward", "forward"],
+    direction: str,
     adapter: Path,
     found: Mapping[str, Any],
     training: Mapping[str, Any],
     cost: Mapping[str, Any],
 ) -> str:
-    """Return the card of the model in `adapter`, which may be an adapter's folder or a whole model's."""
+    """Return the card of the model in `adapter`, which may be an adapter's folder or a whole model's.
+
+    Raises:
+        ConfigError: the model was trained in the other direction than `direction`, "backward" or "forward".
+    """
     from huggingface_hub import ModelCard, ModelCardData
 
     base = base_of(adapter, found)
-    results = eval_results(direction, found)
+    layout = read_layout(adapter, direction)
     metadata = ModelCardData(
         **licence_fields([str((found.get("base") or {}).get("licence") or "unknown")]),
         base_model=base.hub_id or None,
@@ -102,7 +107,7 @@ def model_card(
         language=language(found),
         tags=["askback", "instruction-backtranslation", direction, *(["lora"] if is_adapter(adapter) else [])],
         model_name=f"askback {direction} model on {base.hub_id or Path(base.name).name}",
-        eval_results=results or None,
+        eval_results=eval_results(direction, found) or None,
     )
     card = ModelCard.from_template(
         metadata,
@@ -110,8 +115,9 @@ def model_card(
         direction=direction,
         base=base,
         adapter=is_adapter(adapter),
-        quick_start=quick_start(adapter, base),
-        layout=_read_json(adapter / LAYOUT_FILE),
+        quick_start=quick_start(adapter, base, layout),
+        layout=layout,
+        frame=fenced(frame(layout)),
         training=training,
         held_out=held_out(direction, found),
         seed=tables.step(found, "seed"),
@@ -151,6 +157,7 @@ def dataset_card(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         licences=[(cell(name), tables.count(n)) for name, n in dataset["licences"].items()],
         funnel=markdown(tables.funnel(found)),
         rounds=markdown(tables.round_counts(found)),
+        again=len(tables.rounds(found)) > 1,
         labels=markdown(tables.label_agreement(found)) if tables.label_agreement(found).rows else "",
         lengths=markdown(tables.lengths(found)),
         columns=COLUMNS,
@@ -165,12 +172,12 @@ def dataset_card(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
 # --- metadata
 
 
-def licence_fields(names: Sequence[str]) -> dict[str, str]:
+def licence_fields(names: Sequence[str]) -> dict[str, Any]:
     """Return the hub's fields for one licence; several are `other`, and the card's text lists them."""
-    known = sorted(set(names))
+    known = sorted({" ".join(name.split()) for name in names})
     if len(known) != 1:
         return {"license": "other", "license_name": "several" if known else "unknown"}
-    slug = re.sub(r"\s+", "-", known[0].strip().lower())
+    slug = known[0].lower().replace(" ", "-")
     return {"license": slug} if slug in HUB_LICENCES else {"license": "other", "license_name": known[0]}
 
 
@@ -283,15 +290,26 @@ def _read_json(file: Path) -> dict[str, Any]:
 # --- the quick start: a program that runs as it is printed
 
 
-def quick_start(adapter: Path, base: BaseNote) -> str:
+def read_layout(adapter: Path, direction: str) -> Layout:
+    """Return the layout that is saved beside the weights."""
+    file = adapter / LAYOUT_FILE
+    return Layout.loads(file.read_text(encoding="utf-8"), direction=direction, where=str(file))
+
+
+def frame(layout: Layout) -> str:
+    """Return the prompt of use with a name in angle brackets where the text or the instruction goes."""
+    hole = Pair(id="", instruction="<instruction>", output="<text>")
+    prompt = layout.prompt(hole)
+    return f"{prompt.before}{prompt.body}{prompt.after}"
+
+
+def quick_start(adapter: Path, base: BaseNote, layout: Layout) -> str:
     """Return a program for plain transformers (and peft), or "" where the folder holds no model at all.
 
     It makes the very token ids that training made: the parts are tokenized apart and joined.
     """
     if not is_adapter(adapter) and not (adapter / "config.json").exists():
         return ""
-    saved = (adapter / LAYOUT_FILE).read_text(encoding="utf-8")
-    layout = Layout.loads(saved, direction=json.loads(saved)["direction"], where=str(adapter))
     return "\n".join([*_loading(adapter, base), "", *_prompting(layout), "", *_answering()])
 
 

@@ -5,6 +5,7 @@ Never: knows how a stage works; everything heavy is imported by the command that
 """
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from askback.records import Passage, Reject
 
 EXIT_CODES = "exit codes: 0 done, 2 usage or config, 3 data, 4 run in use, 5 stopped and resumable, 6 integrity"
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 FLAGS = {
     "seed.path": "seed",
@@ -46,6 +49,10 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Stopped.exit_code)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _fail(args, Stopped(f"{error}; free some room, and the same command goes on from here"), Stopped.exit_code)
     sys.exit(0)
 
 
@@ -169,18 +176,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def read_options(args: argparse.Namespace, defaults: dict[str, Any] | None = None) -> "Options":
     """Lay the flags over the run file, the run file over the defaults of the base, and check the whole."""
-    from askback.config import load_options
+    from askback.config import load_options, to_toml_value
     from askback.embedded import TINY
 
-    flags = {
-        "seed.path": "seed",
-        "seed.format": "format",
-        "corpus.path": "corpus",
-        "engine.base": "base",
-        "augment.n": "n",
-    }
-    given = {key: getattr(args, flag, None) for key, flag in flags.items()}
-    settings = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    given = {key: getattr(args, flag, None) for key, flag in FLAGS.items()}
+    settings = [f"{key}={to_toml_value(value)}" for key, value in given.items() if value is not None]
     settings = [*settings, *args.set]
     plain = load_options(args.config, settings, defaults)
     if plain.engine.base == "tiny":

@@ -6,6 +6,7 @@ Never: accepts an unknown key: it names the file, the key and the nearest valid 
 
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -52,8 +53,15 @@ def to_toml(options: Options) -> str:
     lines = [f"random_seed = {options.random_seed}"]
     for name, table in options.model_dump(mode="json").items():
         if isinstance(table, dict):
-            lines += ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+            lines += ["", f"[{name}]", *(f"{key} = {to_toml_value(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
+
+
+def to_toml_value(value: Any) -> str:
+    """Return a string, number, boolean or list as TOML: JSON, but for infinity and the characters TOML escapes."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def known_keys(table: type[BaseModel] = Options, prefix: str = "") -> dict[str, tuple[Any, str]]:

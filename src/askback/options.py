@@ -118,7 +118,7 @@ class EngineOptions(Table):
     kind: Literal["local", "echo"] = Field("local", description="transformers on this machine, or the test double")
     base: str = Field("meta-llama/Llama-2-7b-hf", description="hub name or folder of the base; `tiny` is embedded")
     revision: str = Field("", description="commit of a hub base; empty takes the newest and records it")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    device: str = Field("auto", description="auto, cpu, or another device by the name torch has for it")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: bf16 where native")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes the CPUs at hand")
     batch_tokens: int = Field(8192, ge=64, description="padded tokens in one forward pass")

@@ -36,7 +36,18 @@ from askback.stages.curate import (
 )
 from askback.stages.segment import segment
 from askback.stages.story import tell_story
-from askback.store import Manifest, Run, Step, file_hash, map_step, write_folder, write_json, write_step
+from askback.store import (
+    STARTED,
+    Manifest,
+    Run,
+    Step,
+    drop_folder,
+    file_hash,
+    map_step,
+    write_folder,
+    write_json,
+    write_step,
+)
 
 ADAPTER = "adapter"
 TRAINING = "training.json"
@@ -92,6 +103,7 @@ def run(options: Options, held: Run, engine: Engine, show: Show) -> None:
         kept = job.keep(number, candidates, judged)
         forwards.append(job.tune_forward(number, seed, kept))
     job.evaluate(seed, backward, forwards, candidates, judged, kept)
+    job.drop_others()
 
 
 class Job:
@@ -102,7 +114,7 @@ class Job:
         self.options = options
         self.engine = engine
         self.show = show
-        self.number = 0
+        self.steps: list[Step[Any]] = []
 
     # --- data in
 
@@ -306,6 +318,14 @@ class Job:
 
         return self._do(step, work)
 
+    def drop_others(self) -> None:
+        """Remove what an earlier run here did under other numbers, such as a round that is no longer asked for."""
+        ours = {step.folder.name for step in self.steps}
+        for started in sorted(self.held.folder.glob(f"[0-9][0-9]-*/{STARTED}")):
+            if started.parent.name not in ours:
+                self.show.note(f"{started.parent.name} is removed: with these options there is no such step")
+                drop_folder(started.parent)
+
     # --- how a step is done
 
     def split(self, seed: Step[Pair]) -> tuple[list[Pair], list[Pair]]:
@@ -324,9 +344,10 @@ class Job:
         return training, held[: options.held_out_most]
 
     def _step(self, name: str, record: type[Any], *, options: Any, **depends: Any) -> Step[Any]:
-        self.number += 1
         plain = options if isinstance(options, dict) else options.model_dump(mode="json")
-        return self.held.step(f"{self.number:02d}-{name}", record, {"options": plain, **depends})
+        step = self.held.step(f"{len(self.steps) + 1:02d}-{name}", record, {"options": plain, **depends})
+        self.steps.append(step)
+        return step
 
     def _model_step(self, name: str, options: TuneOptions, layout: Layout, inputs: list[Step[Pair]]) -> Step[Pair]:
         plain = options.model_dump(mode="json", exclude={"checkpoint_every_s"})
@@ -346,6 +367,7 @@ class Job:
         """Do a step unless it is done; say first what changed if it was done otherwise before."""
         done = step.manifest
         if done is not None and step.is_done:
+            step.check_files()
             self.show.end(done, reused=True)
             return step
         if changed := step.changed():

@@ -104,7 +104,9 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], *, alt: str, x_la
     figure, (axis,) = _figure(rows=1, height_in=2.6)
     for position, (name, points) in enumerate(lines.items()):
         smooth = thinned(running_mean(points))
-        axis.plot([x for x, _ in smooth], [y for _, y in smooth], color=SERIES[position % len(SERIES)], label=name)
+        mark = "o" if len(smooth) == 1 else ""  # a line through one point is nothing to see
+        colour = SERIES[position % len(SERIES)]
+        axis.plot([x for x, _ in smooth], [y for _, y in smooth], marker=mark, color=colour, label=name)
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.grid(axis="y")

@@ -159,8 +159,8 @@ def build_rubric(text: str = RUBRIC, where: str = "the built-in rubric") -> Rubr
     return Rubric(before, after)
 
 
-_SCORE_LINE = re.compile(r"^[\s*_`#>\-]*(?:final\s+)?(?:score|grade|rating)[\s*_`]*[:=][\s*_`\[(]*(.*)$", re.I)
-_SCORE = re.compile(r"([1-5])(?:\.(\d{1,2}))?(?:\s*(?:/|out of)\s*5)?[\s*_`\])]*[.!]?[\s*_`]*")
+_SCORE_LINE = re.compile(r"^[\s*_`#>\-]*(?:final\s+)?(?:score|grade|rating)[\s*_`]*[:=][\s*_`\[(<]*(.*)$", re.I)
+_SCORE = re.compile(r"([1-5])(?:\.(\d{1,2}))?(?:\s*(?:/|out of)\s*5)?[\s*_`\])>]*[.!]?[\s*_`]*")
 
 
 def parse_score(reply: str) -> float | None:

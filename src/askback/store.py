@@ -6,7 +6,7 @@ Never: knows what a step means, or counts a row twice.
 A file is written aside, synced, renamed over its name, and the folder synced. A shard is a Parquet part whose
 presence means it is done; its counts stand in its own metadata. A step is done when its manifest is there, and
 the manifest's fingerprint covers the step's options, inputs and code version. Nothing written here depends on the
-clock except the `seconds` of a manifest and of `timings`.
+clock except the `cost` of a manifest.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar, get_type_hints
 
-from askback.errors import IntegrityError, RunInUse, Stopped
+from askback.errors import ConfigError, IntegrityError, RunInUse, Stopped
 from askback.records import Reject
 
 MANIFEST = "manifest.json"
@@ -97,13 +97,23 @@ def write_folder(path: Path, fill: Callable[[Path], R]) -> R:
         result = fill(aside)
         for file in sorted(aside.rglob("*")):
             _sync(file)
+        drop_folder(path)
+        aside.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
         raise Stopped(f"{path}: could not be written: {error}; free some room and run again") from error
-    shutil.rmtree(path, ignore_errors=True)
-    aside.replace(path)
-    sync_folder(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return result
+
+
+def drop_folder(path: Path) -> None:
+    """Remove a folder, if it is there, in one rename: a kill leaves it whole or gone, never with files missing."""
+    if path.is_dir():
+        aside = path.with_name(f".{path.name}.old.part")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.replace(aside)
+        shutil.rmtree(aside)
 
 
 def sync_folder(path: Path) -> None:
@@ -191,15 +201,23 @@ def read_part(path: Path, record: type[R]) -> Iterator[R]:
             for batch in file.iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
                     yield record(**row | {name: tuple(row[name]) for name in lists})
-    except (pa.ArrowException, OSError, TypeError) as error:
+    except (pa.ArrowException, OSError, TypeError, ValueError) as error:
         raise IntegrityError(f"{path}: damaged: {error}; delete its folder and run again") from error
 
 
 def part_counts(path: Path) -> dict[str, int]:
-    """Return the counts a part carries in its metadata."""
+    """Return the counts a part carries in its metadata.
+
+    Raises:
+        IntegrityError: the part is damaged.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return dict(json.loads(pq.read_schema(path).metadata[b"askback"]))
+    try:
+        return dict(json.loads(pq.read_schema(path).metadata[b"askback"]))
+    except (pa.ArrowException, OSError, TypeError, KeyError, ValueError) as error:
+        raise IntegrityError(f"{path}: damaged: {error}; delete its folder and run again") from error
 
 
 # --- steps
@@ -256,10 +274,22 @@ class Step(Generic[R]):
     def begin(self) -> None:
         """Make the folder ready: keep finished parts of the same step, drop those of another."""
         if self.folder.exists() and (self.changed() or not (self.folder / STARTED).exists()):
-            shutil.rmtree(self.folder)
+            drop_folder(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / STARTED).exists():
             write_json(self.folder / STARTED, self.depends)
+
+    def check_files(self) -> None:
+        """Hold the files of a finished step against its manifest.
+
+        Raises:
+            IntegrityError: one is gone, or is not what was written.
+        """
+        for name, written in (self.manifest.files if self.manifest else {}).items():
+            path = self.folder / name
+            if not path.exists() or file_hash(path) != written:
+                what = "damaged: not what its manifest says" if path.exists() else "gone"
+                raise IntegrityError(f"{path}: {what}; delete its folder and run again")
 
     def part(self, index: int) -> Path:
         """Return the path of a part."""
@@ -383,9 +413,9 @@ def open_run(folder: Path) -> Iterator[Run]:
 
     Raises:
         RunInUse: another process holds it; the message names the process.
+        ConfigError: no folder can be made or written to there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as lock:
+    with _open_lock(folder) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -401,6 +431,14 @@ def open_run(folder: Path) -> Iterator[Run]:
             if (ledger.parent / MANIFEST).exists():
                 ledger.unlink()
         yield Run(folder)
+
+
+def _open_lock(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / ".lock").open("a+")
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be a run folder: {error.strerror}; give another one with --out") from error
 
 
 def shards(records: Iterable[R], size: int) -> Iterator[list[R]]:

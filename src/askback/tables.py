@@ -6,6 +6,7 @@ Never: fills a gap: what is not there reads "not measured", what needs a model w
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 NOT_MEASURED = "not measured"
@@ -83,6 +84,11 @@ def percent_interval(score: Mapping[str, Any] | None) -> str:
     if not score:
         return NOT_MEASURED
     return f"{percent(score['value'])} ({100 * score['low']:.0f}–{100 * score['high']:.0f})"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return a figure of any size with so many digits that matter, without an exponent."""
+    return f"{Decimal(f'{value:.{digits}g}'):f}"
 
 
 def p_value(value: float | None) -> str:
@@ -309,8 +315,8 @@ def energy(cost: Mapping[str, Any]) -> str:
     kwh, grams = float(cost.get("energy_kwh") or 0.0), 1000 * float(cost.get("co2_kg") or 0.0)
     made_in = "one session" if len(sessions) == 1 else f"{len(sessions)} sessions"
     return (
-        f"{kwh:.4f} kWh and {grams:.1f} g CO2-equivalent in {made_in} that ran to the end, with the grid of "
-        f"{countries} ({ways}). On a virtual machine, or where there is no meter, these are estimates from the "
+        f"{significant(kwh)} kWh and {significant(grams)} g CO2-equivalent in {made_in} that ran to the end, with the "
+        f"grid of {countries} ({ways}). On a virtual machine, or where there is no meter, these are estimates from the "
         "processor's rated power."
     )
 

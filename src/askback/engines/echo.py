@@ -76,8 +76,8 @@ class EchoEngine:
         """Return a call that writes down how many examples it was shown."""
 
         def call(examples: Sequence[Example], out: Path) -> FitReport:
-            note = {"engine": "echo", "examples": len(examples), "seed": seed}
-            (out / "echo.json").write_text(json.dumps(note), encoding="utf-8")
+            note = {"kind": "echo", "base": "echo", "hash": "echo", "examples": len(examples), "seed": seed}
+            (out / "base.json").write_text(json.dumps(note), encoding="utf-8")
             words = sum(len(example.target.split()) for example in examples)
             return FitReport(
                 examples=len(examples), epochs=1, steps=1, tokens=words, label_tokens=words, losses=((1, 1.0),)

@@ -179,8 +179,9 @@ class LocalEngine:
             eos_token_id=self.tokens.stop,
         )
         draws = [RowSampling(seeds, sampling.temperature, sampling.top_p)] if sampling.temperature > 0 else []
+        network = self._active(model)
         with torch.inference_mode():
-            out = self._active(model).generate(
+            out = network.generate(
                 input_ids=ids.to(self.device),
                 attention_mask=mask.to(self.device),
                 generation_config=config,
@@ -230,8 +231,9 @@ class LocalEngine:
 
         from askback.engines.shared import score_targets
 
+        network = self._active(model)
         with torch.inference_mode():
-            return score_targets(self._active(model), rows[0].prompt, [row.target for row in rows], self.device)
+            return score_targets(network, rows[0].prompt, [row.target for row in rows], self.device)
 
     def _score_batch(self, model: Path | None, rows: Sequence[Row]) -> list[float]:
         import torch
@@ -240,8 +242,9 @@ class LocalEngine:
 
         ids, mask, labels = pad_right(rows, self.tokens.pad)
         wanted = labels.roll(-1, dims=1) != -100  # the position before a target token predicts it
+        network = self._active(model)
         with torch.inference_mode():
-            logits = logits_at(self._active(model), ids.to(self.device), mask.to(self.device), wanted)
+            logits = logits_at(network, ids.to(self.device), mask.to(self.device), wanted)
             targets = torch.cat([torch.tensor(row.target) for row in rows]).to(self.device)
             losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none").double()
         return [-float(part.sum()) for part in torch.split(losses.cpu(), [len(row.target) for row in rows])]
@@ -264,8 +267,9 @@ class LocalEngine:
             ids, mask, _ = pad_right([rows[i] for i in batch], self.tokens.pad)
             last = mask.bool() & ~mask.roll(-1, dims=1).bool()
             last[:, -1] |= mask[:, -1].bool()
+            network = self._active(model)
             with torch.inference_mode():
-                logits = logits_at(self._active(model), ids.to(self.device), mask.to(self.device), last)
+                logits = logits_at(network, ids.to(self.device), mask.to(self.device), last)
                 shares = torch.softmax(logits, dim=-1).cpu()
             for share, i in zip(shares, batch, strict=True):
                 each = tuple(float(share[fill].sum()) for fill in fills[i])

@@ -37,7 +37,7 @@ class Tokens:
         self.tokenizer = tokenizer
         probe = tokenizer("a")["input_ids"]
         plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-        self.start: tuple[int, ...] = tuple(probe[: len(probe) - len(plain)]) if probe[-len(plain) :] == plain else ()
+        self.start: tuple[int, ...] = tuple(probe[: _place(plain, probe)])
         self.stop: int = tokenizer.eos_token_id
         self.pad: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.stop
 
@@ -92,18 +92,24 @@ class Tokens:
         common leads to the slot. A choice without the space counts too where it starts at the same slot.
 
         Raises:
-            ValueError: two choices begin with the same token, so that one token cannot tell them apart.
+            ValueError: two choices begin with the same token, or one with the other, so that one token cannot tell them apart.
         """
         spaced = [self.encode(f"{after} {choice}") for choice in choices]
         lead = _common_prefix(spaced)
-        fills = [[ids[len(lead)]] for ids in spaced]
+        fills = [ids[len(lead) : len(lead) + 1] for ids in spaced]
         for fill, choice in zip(fills, choices, strict=True):
             bare = self.encode(after + choice)
             if bare[: len(lead)] == lead and len(bare) == len(lead) + 1 and bare[-1] not in fill:
                 fill.append(bare[-1])
-        if len({token for fill in fills for token in fill}) != sum(len(fill) for fill in fills):
+        if not all(fills) or len({token for fill in fills for token in fill}) != sum(map(len, fills)):
             raise ValueError(f"the tokenizer does not tell {choices} apart by their first token")
         return lead, fills
+
+
+def _place(part: Sequence[int], whole: Sequence[int]) -> int:
+    """Return where a part begins in the whole, which may add a stop token after it; 0 where it is not found."""
+    starts = range(len(whole) - len(part) + 1)
+    return next((start for start in starts if whole[start : start + len(part)] == part), 0)
 
 
 def _common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:

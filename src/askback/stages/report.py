@@ -132,7 +132,7 @@ def _beside_floor(found: Found) -> str:
 
 
 def _beside_chance(retrieval: Mapping[str, Any] | None) -> str:
-    return f"among {retrieval['of']}; chance: {tables.percent(1 / retrieval['of'])}" if retrieval else ""
+    return f"among {retrieval['of']} outputs; chance: {tables.percent(1 / retrieval['of'])}" if retrieval else ""
 
 
 # --- the flow

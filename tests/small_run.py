@@ -1,0 +1,266 @@
+"""A whole run in seconds: written inputs, the echo engine, a clock that stands still. Also a script that gets killed.
+
+Takes: a folder.  Gives: inputs, options and finished run folders that are the same bytes every time.
+Never: loads a model, or measures anything.
+
+As a script it imports everything once and forks a process for each run, which may die on purpose:
+
+    python small_run.py points INPUTS OUT   die at every rename and removal in turn, and go on
+    python small_run.py change INPUTS OUT   the same while other options are laid over a finished run, then go back
+    python small_run.py kills INPUTS OUT    SIGKILL the process group at ten random moments, and go on
+    python small_run.py slow INPUTS OUT     run the command slowly, waiting for a signal
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from askback.config import load_options
+from askback.options import Options
+
+WORDS = (
+    "anchor bramble cobalt compass dolphin ember falcon glacier granite harbour hollow island juniper kettle lantern "
+    "lattice marble meadow nectar obsidian orchard pebble quarry ribbon saddle thunder timber umbrella valley velvet "
+    "willow yonder"
+).split()
+SETTINGS = (
+    *("engine.kind=echo", "engine.shard_rows=4", "random_seed=3", "seed.held_out=0.25"),
+    *("curate.keep_top=0.7", "curate.min_kept=2", "evaluate.bootstrap=100", "evaluate.retrieval_of=3"),
+)
+KILLS = 10
+
+
+def write_inputs(folder: Path, *, documents: int = 30, pairs: int = 40) -> Path:
+    """Write documents of one passage each and seed pairs; return the folder."""
+    random = Random(5)
+
+    def sentence(words: int) -> str:
+        return f"{' '.join(random.choices(WORDS, k=words))}.".capitalize()
+
+    def text(sentences: int) -> str:
+        return " ".join(sentence(12) for _ in range(sentences))
+
+    (folder / "docs").mkdir(parents=True)
+    for number in range(documents):
+        page = f"# About {sentence(3)}\n\n{text(9)}\n"
+        (folder / "docs" / f"{number:02}.md").write_text(page, encoding="utf-8")
+    rows = [{"instruction": f"Explain {sentence(4)}", "output": text(3)} for _ in range(pairs)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def settings(inputs: Path, *more: str) -> list[str]:
+    """Return the settings of a small run, as `--set` takes them."""
+    return [f"seed.path={inputs / 'pairs.jsonl'}", f"corpus.path={inputs / 'docs'}", *SETTINGS, *more]
+
+
+def small_options(inputs: Path, *more: str) -> Options:
+    """Return the options of a small run; `more` are settings laid over them."""
+    return load_options(None, settings(inputs, *more))
+
+
+@contextmanager
+def still_clock() -> Iterator[None]:
+    """Keep meter and clock out of what is written: two runs are then the same bytes, without any exception."""
+
+    @contextmanager
+    def unmeasured(file: Path, *, country: str) -> Iterator[None]:
+        yield
+
+    clock = SimpleNamespace(monotonic=lambda: 0.0)
+    with mock.patch("askback.meter.measured", unmeasured), mock.patch("askback.pipeline.time", clock):
+        yield
+
+
+def do_run(options: Options, out: Path, show: Any = None) -> Path:
+    """Do a whole run, published."""
+    from askback import api
+
+    with still_clock():
+        return api.run(options, out, show=show)
+
+
+def do_steps(options: Options, out: Path) -> None:
+    """Do the steps of a run without publishing them."""
+    from askback import pipeline
+    from askback.engines.echo import EchoEngine
+    from askback.store import open_run
+
+    with still_clock(), open_run(out) as held:
+        pipeline.run(options, held, EchoEngine(options.engine), pipeline.Silent())
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """Return every file of a run with the hash of its bytes; only the lock, which names a process, is left out."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def differences(folder: Path, undisturbed: dict[str, str]) -> list[str]:
+    """Return the files that differ from those of an undisturbed run, or that only one of the two has."""
+    return sorted({name for name, _ in snapshot(folder).items() ^ undisturbed.items()})
+
+
+# --- the script: processes that die
+
+
+def forked(work: Callable[[], Any]) -> int:
+    """Start a process, in a group of its own, that does the work and nothing after it; return its id."""
+    if child := os.fork():
+        return child
+    try:
+        os.setpgid(0, 0)
+        work()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
+    os._exit(0)
+
+
+def ended(process: int) -> bool:
+    """Wait for a process; return whether it came to its end, and not to a killer's.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if status not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"a run failed with status {status}")
+    return status == 0
+
+
+def die_at(point: int) -> None:
+    """Make this process kill itself just before its `point`-th rename or removal of a file."""
+    points = count(1)
+
+    def dying(call: Callable[..., None]) -> Callable[..., None]:
+        def called(*args: Any, **kwargs: Any) -> None:
+            if next(points) == point:
+                os.kill(os.getpid(), signal.SIGKILL)
+            call(*args, **kwargs)
+
+        return called
+
+    os.replace, os.unlink = dying(os.replace), dying(os.unlink)  # type: ignore[assignment]
+
+
+def run_until(point: int, options: Options, out: Path) -> bool:
+    """Do the steps in a process that dies at a point; return whether it came to its end before."""
+
+    def work() -> None:
+        die_at(point)
+        do_steps(options, out)
+
+    return ended(forked(work))
+
+
+def sweep_points(inputs: Path, out: Path) -> dict[str, Any]:
+    """Die at each point of a run in turn and go on; return the number of points and what came out otherwise."""
+    options = small_options(inputs, "curate.rounds=1")
+    ended(forked(lambda: do_steps(options, out / "whole")))
+    whole, wrong = snapshot(out / "whole"), {}
+    for point in count(1):
+        folder = out / "killed"
+        over = run_until(point, options, folder)
+        ended(forked(lambda: do_steps(options, folder)))
+        if found := differences(folder, whole):
+            wrong[point] = found
+        shutil.rmtree(folder)
+        if over:
+            return {"points": point - 1, "wrong": wrong}
+    raise AssertionError("a count has no end")
+
+
+def sweep_change(inputs: Path, out: Path) -> dict[str, Any]:
+    """Die while the options of a finished run are changed, and go back to the first ones."""
+    first, other = (small_options(inputs, "curate.rounds=1", f"curate.keep_top={top}") for top in (0.7, 0.5))
+    ended(forked(lambda: do_steps(first, out / "whole")))
+    whole, wrong = snapshot(out / "whole"), {}
+    for point in count(1):
+        folder = out / "killed"
+        shutil.copytree(out / "whole", folder)
+        over = run_until(point, other, folder)
+        ended(forked(lambda: do_steps(first, folder)))
+        if found := differences(folder, whole):
+            wrong[point] = found
+        shutil.rmtree(folder)
+        if over:
+            return {"points": point - 1, "wrong": wrong}
+    raise AssertionError("a count has no end")
+
+
+def kill_at_random(inputs: Path, out: Path) -> dict[str, Any]:
+    """Kill ten published runs, each at a moment of its own, and go on; return how many were killed in time."""
+    options = small_options(inputs)
+    began = time.monotonic()
+    ended(forked(lambda: do_run(options, out / "whole")))
+    duration_s = time.monotonic() - began
+    whole, wrong, killed = snapshot(out / "whole"), {}, 0
+    for seed in range(KILLS):
+        folder = out / f"killed-{seed}"
+        process = forked(lambda folder=folder: do_run(options, folder))  # type: ignore[misc]
+        time.sleep(duration_s * Random(seed).random())
+        os.killpg(process, signal.SIGKILL)
+        killed += not ended(process)
+        ended(forked(lambda folder=folder: do_run(options, folder)))  # type: ignore[misc]
+        if found := differences(folder, whole):
+            wrong[seed] = found
+    return {"killed": killed, "wrong": wrong}
+
+
+def run_slowly(inputs: Path, out: Path) -> None:
+    """Run the command with an engine that takes half a second for each reply."""
+    from askback import cli
+    from askback.engines.echo import EchoEngine
+    from askback.ports import Generate
+
+    quick = EchoEngine.generate
+
+    def slow(engine: EchoEngine, model: Path | None = None) -> Generate:
+        def call(asks: Any, sampling: Any) -> Iterator[Any]:
+            for reply in quick(engine, model)(asks, sampling):
+                time.sleep(0.5)
+                yield reply
+
+        return call
+
+    given = [part for setting in settings(inputs) for part in ("--set", setting)]
+    with still_clock(), mock.patch.object(EchoEngine, "generate", slow):
+        cli.main(["run", "--out", str(out), *given])
+
+
+def import_everything() -> None:
+    """Load what a run needs before forking, so that no process pays for it again."""
+    import matplotlib.backends.backend_svg
+    import pyarrow.parquet
+    import rouge_score.rouge_scorer
+    import sacrebleu.metrics
+
+    import askback.api
+    import askback.cards
+    import askback.engines.echo
+    import askback.publish
+    import askback.readers.documents
+    import askback.readers.seed
+    import askback.stages.report  # noqa: F401
+
+
+if __name__ == "__main__":
+    what, inputs, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    if what == "slow":
+        run_slowly(inputs, out)
+    import_everything()
+    sweeps = {"points": sweep_points, "change": sweep_change, "kills": kill_at_random}
+    sys.stdout.write(json.dumps(sweeps[what](inputs, out)))

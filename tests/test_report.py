@@ -1,0 +1,197 @@
+"""Laws of the report: one page, nothing from outside, every text a text, no gap filled."""
+
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+import made_up_run as made_up
+from askback import plots, tables
+from askback.stages.report import EXAMPLES, examples, flow, key_figures, render_report, run_file
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Page(HTMLParser):
+    """Collects what the laws below speak of, and every tag that is opened and not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.unnamed_pictures = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        named = dict(attrs)
+        self.addresses += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href", "action")]
+        self.ids += [named["id"] or ""] if "id" in named else []
+        self.unnamed_pictures += tag == "svg" and not (named.get("role") == "img" and named.get("aria-label"))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    rows = [made_up.row(n) for n in range(19)]
+    return render_report(made_up.found(), made_up.cost(), [*rows, made_up.row(19, instruction=made_up.HOSTILE)])
+
+
+def test_the_page_asks_for_nothing_from_outside(html: str) -> None:
+    page = Page(html)
+    assert all(address.startswith("#") for address in page.addresses)
+    assert not {"script", "link", "iframe", "img", "object"} & set(page.tags)
+    assert "http" not in re.sub(r"<(?:p|pre|td|dd)\b.*?</(?:p|pre|td|dd)>", "", html, flags=re.DOTALL)
+    assert "url(" not in html.replace("url(#", "")
+
+
+def test_the_page_is_well_formed_and_its_ids_are_its_own(html: str) -> None:
+    page = Page(html)
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert {address[1:] for address in page.addresses} <= set(page.ids)
+
+
+def test_every_picture_has_a_name_and_every_heading_cell_a_scope(html: str) -> None:
+    assert html.count("<svg") == 7
+    assert Page(html).unnamed_pictures == 0
+    assert len(re.findall(r"<th\b", html)) == len(re.findall(r'<th scope="(?:col|row)"', html)) > 50
+
+
+def test_headings_go_down_one_level_at_a_time(html: str) -> None:
+    levels = [int(tag[1]) for tag in Page(html).tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in pairwise(levels))
+
+
+def test_a_text_is_shown_as_text_wherever_it_comes_from() -> None:
+    hostile = made_up.HOSTILE
+    found = made_up.found()
+    found["base"]["base"] = found["base"]["licence"] = hostile
+    found["run"]["options"]["seed"]["path"] = hostile
+    found["funnel"][0]["reasons"] = {hostile: 1}
+    found["evaluation"]["backward"]["rows"] = [
+        {"id": "a", "instruction": hostile, "generated": hostile, "output": hostile, "rougeL": 1.0}
+    ]
+    found["evaluation"]["story"] = [dict.fromkeys(("heading", "source", "text", "base", "trained", "verdict"), hostile)]
+    found["training"] = {hostile: found["training"]["backward"]}
+    row = made_up.row() | dict.fromkeys(("instruction", "output", "heading", "source", "licence"), hostile)
+    text = render_report(found, made_up.cost(), [row])
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;") > 15
+    assert "{{ 7 * 7 }}" in text  # shown, not worked out
+    assert Page(text).open == []
+
+
+def test_the_same_numbers_give_the_same_bytes(html: str) -> None:
+    rows = [made_up.row(n) for n in range(19)]
+    again = render_report(made_up.found(), made_up.cost(), [*rows, made_up.row(19, instruction=made_up.HOSTILE)])
+    assert again == html
+
+
+def test_a_run_without_measures_is_shown_as_not_measured() -> None:
+    text = render_report({}, {}, [])
+    assert text.count("not measured") > 15
+    assert "<svg" not in text
+    assert Page(text).open == []
+
+
+@pytest.mark.parametrize("part", ["base", "floors", "tests", "forward", "story", "backward"])
+def test_a_missing_part_of_the_evaluation_is_no_error_and_no_number(part: str) -> None:
+    found = made_up.found()
+    found["evaluation"][part] = None
+    assert Page(render_report(found, made_up.cost(), [])).open == []
+
+
+def test_the_story_says_what_became_of_each_passage(html: str) -> None:
+    assert "Kept, score 4.20 of 5" in html
+    assert "Thrown away: below the lowest score kept, score 1.40 of 5" in html
+    assert "another instruction for this passage scored higher" in html
+
+
+def test_rouge_stands_beside_the_better_floor() -> None:
+    figures = {label: (figure, beside) for label, figure, beside in key_figures(made_up.found())}
+    assert figures["ROUGE-L"] == ("17.00", "better floor: 13.00 (first sentence)")
+    assert figures["Own output found"] == ("45 %", "among 10 outputs; chance: 10 %")
+    assert figures["Kept"] == ("80", "50 % of the candidates")
+
+
+def test_the_longest_bar_is_the_largest_count() -> None:
+    bars = {part["label"]: part["width"] for part in flow(made_up.found())}
+    assert bars == {
+        "Documents": "75.3%",
+        "Passages": "100.0%",
+        "Candidates": "94.1%",
+        "Kept in round 1": "47.1%",
+        "Kept in round 2": "47.1%",
+    }
+
+
+def test_ranks_of_the_likelihood_are_called_ranks_and_their_gains_shown(html: str) -> None:
+    assert "cannot follow a rubric" in html
+    assert "likelihood gain, nats per token" in html
+    found = made_up.found()
+    for made in found["rounds"].values():
+        made["judge"] = "expected"
+    other = render_report(found, made_up.cost(), [])
+    assert "cannot follow a rubric" not in other
+    assert "likelihood gain, nats per token" not in other
+
+
+def test_labels_are_shown_only_where_people_gave_some(html: str) -> None:
+    found = made_up.found()
+    for made in found["rounds"].values():
+        made["labels"] = None
+    assert "Agreement with people" in html
+    assert "Agreement with people" not in render_report(found, made_up.cost(), [])
+
+
+def test_held_out_examples_span_the_best_and_the_worst() -> None:
+    shown = [row["rougeL"] for row in examples(made_up.found())]
+    assert len(shown) == EXAMPLES
+    assert shown == sorted(shown, reverse=True)
+    assert (shown[0], shown[-1]) == (50.0, 26.0)
+
+
+def test_the_run_file_reads_back_as_the_options() -> None:
+    import tomllib
+
+    assert tomllib.loads(run_file(made_up.OPTIONS)) == made_up.OPTIONS
+
+
+def test_energy_that_was_not_measured_is_not_zero() -> None:
+    assert "not measured" in tables.energy({"energy_kwh": 0, "co2_kg": 0, "sessions": []})
+    said = tables.energy(made_up.cost())
+    assert "USA" in said
+    assert "estimates" in said
+
+
+def test_a_very_small_figure_is_not_rounded_to_nothing() -> None:
+    assert [tables.significant(value) for value in (0.0, 1.8846e-05, 0.5, 1234.0)] == ["0", "0.0000188", "0.5", "1230"]
+
+
+def test_a_figure_is_drawn_in_the_colours_of_the_page() -> None:
+    svg = plots.curves({"a": [(1, 2.0), (2, 1.0)]}, alt="a < b", x_label="step", y_label="nats")
+    assert set(re.findall(r"(?:fill|stroke): (#\w+)", svg)) == set()
+    assert "currentColor" in svg
+    assert 'aria-label="a &lt; b"' in svg
+
+
+def test_a_long_curve_keeps_its_ends_and_stays_light() -> None:
+    points = [(float(n), 1.0) for n in range(10_000)]
+    thin = plots.thinned(points)
+    assert (thin[0], thin[-1], len(thin)) == (points[0], points[-1], plots.POINTS)
+    assert len(plots.curves({"a": points}, alt="a", x_label="x", y_label="y")) < 20_000
+
+
+def test_a_running_mean_looks_back_only() -> None:
+    points = [(n, float(n % 2)) for n in range(80)]  # a window of two steps
+    assert plots.running_mean(points)[:3] == [(0.0, 0.0), (1.0, 0.5), (2.0, 0.5)]
