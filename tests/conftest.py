@@ -29,3 +29,19 @@ def stories(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from models import write_stories260k
 
     return write_stories260k(shared / "weights" / "stories260K", tmp_path_factory.mktemp("stories"))
+
+
+@pytest.fixture(scope="session")
+def small_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty documents and forty seed pairs, written here: `docs/` and `pairs.jsonl`."""
+    from small_run import write_inputs
+
+    return write_inputs(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def few_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with ten documents and sixteen pairs, for runs that are done a hundred times."""
+    from small_run import write_inputs
+
+    return write_inputs(tmp_path_factory.mktemp("few"), documents=10, pairs=16)

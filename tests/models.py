@@ -135,7 +135,7 @@ def read_checkpoint(file: Path) -> tuple[Any, dict[str, Any]]:
         rms_norm_eps=1e-5,
         tie_word_embeddings=True,
         bos_token_id=1,
-        eos_token_id=2,
+        eos_token_id=1,
     )
     return config, dict(_named(stacked, {"self_attn.q_proj": heads, "self_attn.k_proj": kv_heads}))
 
@@ -181,4 +181,5 @@ def build_tokenizer(pieces: Sequence[tuple[str, float]]) -> Any:
     made.decoder = decoders.Sequence(bytes_too)
     made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     made.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in named[:3]])
-    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    # Texts of this base were parted by `<s>` alone: it never saw `</s>`, and could not learn to stop with it.
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="<s>", unk_token="<unk>")

@@ -5,10 +5,11 @@ Never: loads a model, or measures anything.
 
 As a script it imports everything once and forks a process for each run, which may die on purpose:
 
-    python small_run.py points INPUTS OUT   die at every rename and removal in turn, and go on
-    python small_run.py change INPUTS OUT   the same while other options are laid over a finished run, then go back
-    python small_run.py kills INPUTS OUT    SIGKILL the process group at ten random moments, and go on
-    python small_run.py slow INPUTS OUT     run the command slowly, waiting for a signal
+    python small_run.py points INPUTS OUT STRIDE    die at every STRIDE-th rename or removal in turn, and go on
+    python small_run.py change INPUTS OUT STRIDE    the same while a finished run is redone with other options
+    python small_run.py back INPUTS OUT STRIDE      the same, but go back to the options of the finished run
+    python small_run.py kills INPUTS OUT COUNT      SIGKILL the process group at random moments, and go on
+    python small_run.py slow INPUTS OUT 0           run the command slowly, waiting for a signal
 """
 
 import hashlib
@@ -18,8 +19,10 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -30,16 +33,14 @@ from unittest import mock
 from askback.config import load_options
 from askback.options import Options
 
-WORDS = (
-    "anchor bramble cobalt compass dolphin ember falcon glacier granite harbour hollow island juniper kettle lantern "
-    "lattice marble meadow nectar obsidian orchard pebble quarry ribbon saddle thunder timber umbrella valley velvet "
-    "willow yonder"
-).split()
+WORDS = """
+anchor bramble cobalt compass dolphin ember falcon glacier granite harbour hollow island juniper kettle lantern lattice
+marble meadow nectar obsidian orchard pebble quarry ribbon saddle thunder timber umbrella valley velvet willow yonder
+"""
 SETTINGS = (
     *("engine.kind=echo", "engine.shard_rows=4", "random_seed=3", "seed.held_out=0.25"),
     *("curate.keep_top=0.7", "curate.min_kept=2", "evaluate.bootstrap=100", "evaluate.retrieval_of=3"),
 )
-KILLS = 10
 
 
 def write_inputs(folder: Path, *, documents: int = 30, pairs: int = 40) -> Path:
@@ -47,7 +48,7 @@ def write_inputs(folder: Path, *, documents: int = 30, pairs: int = 40) -> Path:
     random = Random(5)
 
     def sentence(words: int) -> str:
-        return f"{' '.join(random.choices(WORDS, k=words))}.".capitalize()
+        return f"{' '.join(random.choices(WORDS.split(), k=words))}.".capitalize()
 
     def text(sentences: int) -> str:
         return " ".join(sentence(12) for _ in range(sentences))
@@ -72,15 +73,18 @@ def small_options(inputs: Path, *more: str) -> Options:
 
 
 @contextmanager
-def still_clock() -> Iterator[None]:
-    """Keep meter and clock out of what is written: two runs are then the same bytes, without any exception."""
+def still() -> Iterator[None]:
+    """Stop the clock, the meter and edits of the source: two runs are then the same bytes, without any exception."""
 
     @contextmanager
     def unmeasured(file: Path, *, country: str) -> Iterator[None]:
         yield
 
     clock = SimpleNamespace(monotonic=lambda: 0.0)
-    with mock.patch("askback.meter.measured", unmeasured), mock.patch("askback.pipeline.time", clock):
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch("askback.meter.measured", unmeasured))
+        stack.enter_context(mock.patch("askback.pipeline.time", clock))
+        stack.enter_context(mock.patch("askback.pipeline.code", lambda *modules: ",".join(modules)))
         yield
 
 
@@ -88,7 +92,7 @@ def do_run(options: Options, out: Path, show: Any = None) -> Path:
     """Do a whole run, published."""
     from askback import api
 
-    with still_clock():
+    with still():
         return api.run(options, out, show=show)
 
 
@@ -98,7 +102,7 @@ def do_steps(options: Options, out: Path) -> None:
     from askback.engines.echo import EchoEngine
     from askback.store import open_run
 
-    with still_clock(), open_run(out) as held:
+    with still(), open_run(out) as held:
         pipeline.run(options, held, EchoEngine(options.engine), pipeline.Silent())
 
 
@@ -120,13 +124,15 @@ def forked(work: Callable[[], Any]) -> int:
     """Start a process, in a group of its own, that does the work and nothing after it; return its id."""
     if child := os.fork():
         return child
+    status = 1
     try:
         os.setpgid(0, 0)
         work()
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        os._exit(1)
-    os._exit(0)
+        status = 0
+    finally:
+        if status:
+            traceback.print_exc()
+        os._exit(status)
 
 
 def ended(process: int) -> bool:
@@ -153,7 +159,7 @@ def die_at(point: int) -> None:
 
         return called
 
-    os.replace, os.unlink = dying(os.replace), dying(os.unlink)  # type: ignore[assignment]
+    os.replace, os.unlink = dying(os.replace), dying(os.unlink)
 
 
 def run_until(point: int, options: Options, out: Path) -> bool:
@@ -166,56 +172,67 @@ def run_until(point: int, options: Options, out: Path) -> bool:
     return ended(forked(work))
 
 
-def sweep_points(inputs: Path, out: Path) -> dict[str, Any]:
-    """Die at each point of a run in turn and go on; return the number of points and what came out otherwise."""
+def sweep(out: Path, dying: Options, going_on: Options, *, start: Options | None = None, stride: int) -> dict[str, Any]:
+    """Die at every `stride`-th point in turn and go on; return the last point and the files that came out otherwise.
+
+    With `start` the run was finished with those options before the one that dies.
+    """
+    ended(forked(lambda: do_steps(going_on, out / "undisturbed")))
+    undisturbed, wrong = snapshot(out / "undisturbed"), {}
+    if start:
+        ended(forked(lambda: do_steps(start, out / "start")))
+    for point in count(1, stride):
+        folder = out / "killed"
+        if start:
+            shutil.copytree(out / "start", folder)
+        over = run_until(point, dying, folder)
+        ended(forked(lambda folder=folder: do_steps(going_on, folder)))
+        if found := differences(folder, undisturbed):
+            wrong[point] = found
+        shutil.rmtree(folder)
+        if over:
+            return {"points": point, "wrong": wrong}
+    raise AssertionError("a count has no end")
+
+
+def sweep_points(inputs: Path, out: Path, stride: int) -> dict[str, Any]:
+    """Die at the points of a run that starts from nothing."""
     options = small_options(inputs, "curate.rounds=1")
-    ended(forked(lambda: do_steps(options, out / "whole")))
-    whole, wrong = snapshot(out / "whole"), {}
-    for point in count(1):
-        folder = out / "killed"
-        over = run_until(point, options, folder)
-        ended(forked(lambda: do_steps(options, folder)))
-        if found := differences(folder, whole):
-            wrong[point] = found
-        shutil.rmtree(folder)
-        if over:
-            return {"points": point - 1, "wrong": wrong}
-    raise AssertionError("a count has no end")
+    return sweep(out, options, options, stride=stride)
 
 
-def sweep_change(inputs: Path, out: Path) -> dict[str, Any]:
-    """Die while the options of a finished run are changed, and go back to the first ones."""
-    first, other = (small_options(inputs, "curate.rounds=1", f"curate.keep_top={top}") for top in (0.7, 0.5))
-    ended(forked(lambda: do_steps(first, out / "whole")))
-    whole, wrong = snapshot(out / "whole"), {}
-    for point in count(1):
-        folder = out / "killed"
-        shutil.copytree(out / "whole", folder)
-        over = run_until(point, other, folder)
-        ended(forked(lambda: do_steps(first, folder)))
-        if found := differences(folder, whole):
-            wrong[point] = found
-        shutil.rmtree(folder)
-        if over:
-            return {"points": point - 1, "wrong": wrong}
-    raise AssertionError("a count has no end")
+def sweep_change(inputs: Path, out: Path, stride: int) -> dict[str, Any]:
+    """Die at the points of a run that redoes a finished one with other options, and go on with those."""
+    first, other = changed_options(inputs)
+    return sweep(out, other, other, start=first, stride=stride)
 
 
-def kill_at_random(inputs: Path, out: Path) -> dict[str, Any]:
-    """Kill ten published runs, each at a moment of its own, and go on; return how many were killed in time."""
+def sweep_back(inputs: Path, out: Path, stride: int) -> dict[str, Any]:
+    """Die as `sweep_change` does, but go back to the options of the finished run."""
+    first, other = changed_options(inputs)
+    return sweep(out, other, first, start=first, stride=stride)
+
+
+def changed_options(inputs: Path) -> tuple[Options, Options]:
+    """Return two run files that part ways at kept-1, and of which the second has a round more."""
+    return small_options(inputs, "curate.rounds=1"), small_options(inputs, "curate.keep_top=0.5")
+
+
+def kill_at_random(inputs: Path, out: Path, times: int) -> dict[str, Any]:
+    """Kill published runs, each at a moment of its own, and go on; return how many were killed in time."""
     options = small_options(inputs)
     began = time.monotonic()
-    ended(forked(lambda: do_run(options, out / "whole")))
+    ended(forked(lambda: do_run(options, out / "undisturbed")))
     duration_s = time.monotonic() - began
-    whole, wrong, killed = snapshot(out / "whole"), {}, 0
-    for seed in range(KILLS):
+    undisturbed, wrong, killed = snapshot(out / "undisturbed"), {}, 0
+    for seed in range(times):
         folder = out / f"killed-{seed}"
-        process = forked(lambda folder=folder: do_run(options, folder))  # type: ignore[misc]
+        process = forked(lambda folder=folder: do_run(options, folder))
         time.sleep(duration_s * Random(seed).random())
         os.killpg(process, signal.SIGKILL)
         killed += not ended(process)
-        ended(forked(lambda folder=folder: do_run(options, folder)))  # type: ignore[misc]
-        if found := differences(folder, whole):
+        ended(forked(lambda folder=folder: do_run(options, folder)))
+        if found := differences(folder, undisturbed):
             wrong[seed] = found
     return {"killed": killed, "wrong": wrong}
 
@@ -237,30 +254,22 @@ def run_slowly(inputs: Path, out: Path) -> None:
         return call
 
     given = [part for setting in settings(inputs) for part in ("--set", setting)]
-    with still_clock(), mock.patch.object(EchoEngine, "generate", slow):
+    with still(), mock.patch.object(EchoEngine, "generate", slow):
         cli.main(["run", "--out", str(out), *given])
 
 
 def import_everything() -> None:
     """Load what a run needs before forking, so that no process pays for it again."""
-    import matplotlib.backends.backend_svg
-    import pyarrow.parquet
-    import rouge_score.rouge_scorer
-    import sacrebleu.metrics
-
-    import askback.api
-    import askback.cards
-    import askback.engines.echo
-    import askback.publish
-    import askback.readers.documents
-    import askback.readers.seed
-    import askback.stages.report  # noqa: F401
+    for name in ("api", "cards", "engines.echo", "publish", "readers.documents", "readers.seed", "stages.report"):
+        import_module(f"askback.{name}")
+    for name in ("matplotlib.backends.backend_svg", "pyarrow.parquet", "rouge_score.rouge_scorer", "sacrebleu.metrics"):
+        import_module(name)
 
 
 if __name__ == "__main__":
-    what, inputs, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    what, inputs, out, number = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
     if what == "slow":
         run_slowly(inputs, out)
     import_everything()
-    sweeps = {"points": sweep_points, "change": sweep_change, "kills": kill_at_random}
-    sys.stdout.write(json.dumps(sweeps[what](inputs, out)))
+    disturb = {"points": sweep_points, "change": sweep_change, "back": sweep_back, "kills": kill_at_random}[what]
+    sys.stdout.write(json.dumps(disturb(inputs, out, number)))

@@ -122,7 +122,9 @@ def test_three_replies_without_a_score_stay_without_a_number() -> None:
 def test_a_score_inside_the_material_is_not_the_judges() -> None:
     pair = replace(pairs_of(1)[0], output="A fine text.\nScore: 5")
     silent = [Reply("I will not grade this.", "stop")]
-    [found] = judge_reasoned([pair], lambda asks, s: iter(silent * len(list(asks))), RUBRIC, CurateOptions(), round=1, seed=0)
+    [found] = judge_reasoned(
+        [pair], lambda asks, s: iter(silent * len(list(asks))), RUBRIC, CurateOptions(), round=1, seed=0
+    )
     assert found.score is None
 
 

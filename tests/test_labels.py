@@ -5,15 +5,15 @@ from random import Random
 from typing import Any
 
 import pytest
-from models import embedded_tokenizer, example, llama_tokenizer
 
 from askback.engines.bases import Base, load_tokenizer
-from askback.engines.local import pad_right
+from askback.engines.batches import pad_right
 from askback.engines.tokens import Row, Tokens
 from askback.errors import ConfigError
 from askback.ports import Example, Prompt
 from askback.prompts import BACKWARD_LAYOUTS, FORWARD_LAYOUT
 from askback.records import Pair, Verdict
+from models import embedded_tokenizer, example, llama_tokenizer
 
 LAYOUTS = {"backward": BACKWARD_LAYOUTS["asked"], "forward": FORWARD_LAYOUT}
 FRAGMENTS = [

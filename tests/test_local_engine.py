@@ -7,7 +7,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from models import example, llama_tokenizer, open_local, write_adapter
 
 from askback.engines import local
 from askback.engines.batches import by_token_budget, by_total
@@ -16,6 +15,7 @@ from askback.engines.tokens import Row, Tokens
 from askback.errors import ConfigError
 from askback.ports import Ask, Choice, Example, Prompt, Reply, Sampling
 from askback.prompts import ASK_SCORE, DIGITS
+from models import example, llama_tokenizer, open_local, write_adapter
 
 WORDS = "the sea is salt and deep so ships may sail where fishes sleep a letter lamp under stone".split()
 GREEDY = Sampling(temperature=0.0, max_new_tokens=12)
@@ -64,7 +64,7 @@ def direct(engine: LocalEngine, row: Row) -> float:
 
     ids = [*row.prompt, *row.target]
     with torch.no_grad():
-        logits = engine.causal(**{"input_ids": torch.tensor([ids])}).logits[0]
+        logits = engine.causal(input_ids=torch.tensor([ids])).logits[0]
     shares = torch.log_softmax(logits.double(), dim=-1)
     return sum(float(shares[place - 1, ids[place]]) for place in range(len(row.prompt), len(ids)))
 

@@ -177,22 +177,15 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def read_options(args: argparse.Namespace, defaults: dict[str, Any] | None = None) -> "Options":
     """Lay the flags over the run file, the run file over the defaults of the base, and check the whole."""
     from askback.config import load_options, to_toml_value
-    from askback.embedded import TINY
+    from askback.embedded import TINY, over
 
     given = {key: getattr(args, flag, None) for key, flag in FLAGS.items()}
     settings = [f"{key}={to_toml_value(value)}" for key, value in given.items() if value is not None]
     settings = [*settings, *args.set]
     plain = load_options(args.config, settings, defaults)
     if plain.engine.base == "tiny":
-        return load_options(args.config, settings, _over(TINY, defaults or {}))
+        return load_options(args.config, settings, over(TINY, defaults or {}))
     return plain
-
-
-def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = {name: dict(table) if isinstance(table, dict) else table for name, table in below.items()}
-    for name, table in above.items():
-        merged[name] = {**merged.get(name, {}), **table} if isinstance(table, dict) else table
-    return merged
 
 
 # --- the commands

@@ -76,7 +76,7 @@ def known_keys(table: type[BaseModel] = Options, prefix: str = "") -> dict[str, 
 
 
 def _nearest(path: str) -> str:
-    near = difflib.get_close_matches(path, known_keys(), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(path, [*Options.model_fields, *known_keys()], n=1, cutoff=0.5)
     return f"; did you mean `{near[0]}`?" if near else f"; valid tables: {', '.join(Options.model_fields)}"
 
 

@@ -27,3 +27,11 @@ DEMO: dict[str, Any] = {
     "corpus": {"path": str(DOCUMENTS), "licence": "Apache-2.0"},
 }
 """What `askback demo` adds to it."""
+
+
+def over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lay one nested mapping of two levels over another."""
+    merged = {name: dict(table) if isinstance(table, dict) else table for name, table in below.items()}
+    for name, table in above.items():
+        merged[name] = {**merged.get(name, {}), **table} if isinstance(table, dict) else table
+    return merged

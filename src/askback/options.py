@@ -59,6 +59,7 @@ class TuneOptions(Table):
     learning_rate: float = Field(0, ge=0, description="highest rate; 0 takes the preset's")
     learning_rate_floor: float = Field(0, ge=0, description="absolute rate the linear decay ends at")
     epochs: float = Field(0, ge=0, description="passes over the rows; 0 takes the preset's")
+    steps: int = Field(0, ge=0, description="most steps, whatever the epochs say; 0 takes the preset's bound, if any")
     batch: int = Field(0, ge=0, description="rows in a step; 0 takes the preset's")
     max_tokens: int = Field(0, ge=0, description="longest row in tokens; 0 takes the preset's, at most the model's")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps over which the rate rises")

@@ -23,6 +23,7 @@ from askback.options import Options, TuneOptions
 from askback.ports import Engine, FitReport
 from askback.prompts import BACKWARD_LAYOUTS, FORWARD_LAYOUT, LAYOUT_FILE, Layout, build_rubric
 from askback.records import Document, Judgement, Pair, Passage, Reject
+from askback.stages import evaluate
 from askback.stages.augment import augment
 from askback.stages.clean import clean
 from askback.stages.curate import (
@@ -123,7 +124,9 @@ class Job:
         from askback.readers.seed import read_seed
 
         options = self.options.seed
-        step = self._step("seed", Pair, options=options, input=input_hash(options.path), code=code("readers.seed"))
+        step = self._step(
+            "seed", Pair, options=options, input=input_hash(options.path), code=code("readers.seed", "readers.rows")
+        )
 
         def work() -> dict[str, Any]:
             reading = read_seed(options)
@@ -140,7 +143,11 @@ class Job:
 
         options = self.options.corpus
         step = self._step(
-            "corpus", Document, options=options, input=input_hash(options.path), code=code("readers.documents")
+            "corpus",
+            Document,
+            options=options,
+            input=input_hash(options.path),
+            code=code("readers.documents", "readers.rows"),
         )
         return self._do(step, lambda: self._write(step, read_documents(options)), unit="documents")
 
@@ -271,8 +278,6 @@ class Job:
         kept: Step[Pair],
     ) -> Step[Pair]:
         """The held-out pairs: backward model beside its floors and the bare base, forward models beside each other."""
-        from askback.stages import evaluate
-
         options, chance = self.options.evaluate, self.options.random_seed
         layout = saved_layout(backward)
         before: list[Step[Any]] = [seed, backward, judged, kept, *forwards]
@@ -287,36 +292,41 @@ class Job:
             code=code("stages.evaluate", "stages.story", "metrics", "prompts"),
         )
 
-        def backward_of(model: Path | None) -> dict[str, Any]:
-            ask, likelihood = self.engine.generate(model), self.engine.likelihood(model)
-            return evaluate.evaluate_backward(held, ask, likelihood, layout, options, chance)
-
         def work() -> dict[str, Any]:
-            adapter = backward_of(backward.folder / ADAPTER)
-            floors = evaluate.floors(held, options, chance)
-            result: dict[str, Any] = {
-                "backward": adapter,
-                "base": backward_of(None),
-                "floors": floors,
-                "tests": evaluate.compare_with_floors(adapter, floors),
-                "forward": {
-                    str(number): evaluate.evaluate_forward(
-                        held, self.engine.likelihood(forward.folder / ADAPTER), FORWARD_LAYOUT, options, chance
-                    )
-                    for number, forward in enumerate(forwards)
-                },
+            result = {
+                **self._prove_backward(held, backward, layout),
+                **self._prove_forward(held, forwards),
                 "story": tell_story(
-                    candidates.read(),
-                    _verdicts(judged, kept),
-                    self.engine.generate(None),
-                    layout,
-                    options,
+                    candidates.read(), _verdicts(judged, kept), self.engine.generate(None), layout, options
                 ),
             }
             write_json(step.folder / EVALUATION, result)
             return {"counts": {"read": len(held), "written": len(held)}, "files": [step.folder / EVALUATION]}
 
         return self._do(step, work)
+
+    def _prove_backward(self, held: list[Pair], backward: Step[Pair], layout: Layout) -> dict[str, Any]:
+        """The backward model and the bare base on the held-out pairs, both floors, and paired tests against them."""
+        options, chance = self.options.evaluate, self.options.random_seed
+        found: dict[str, Any] = {}
+        for name, model in (("backward", backward.folder / ADAPTER), ("base", None)):
+            ask, likelihood = self.engine.generate(model), self.engine.likelihood(model)
+            found[name] = evaluate.evaluate_backward(held, ask, likelihood, layout, options, chance)
+        floors = evaluate.floors(held, options, chance)
+        tests = evaluate.compare_with_floors(found["backward"], {**floors, "base": found["base"]})
+        return {**found, "floors": floors, "tests": tests}
+
+    def _prove_forward(self, held: list[Pair], forwards: list[Step[Pair]]) -> dict[str, Any]:
+        """The forward models on the held-out pairs, and paired tests of each against model 0."""
+        options, chance = self.options.evaluate, self.options.random_seed
+        found = {
+            str(number): evaluate.evaluate_forward(
+                held, self.engine.likelihood(forward.folder / ADAPTER), FORWARD_LAYOUT, options, chance
+            )
+            for number, forward in enumerate(forwards)
+        }
+        tests = {f"{k}-0": evaluate.compare_rows(one, found["0"], of="nll") for k, one in found.items() if k != "0"}
+        return {"forward": found, "forward_tests": tests}
 
     def drop_others(self) -> None:
         """Remove what an earlier run here did under other numbers, such as a round that is no longer asked for."""
@@ -402,7 +412,7 @@ class Job:
         fit = self.engine.fit(options, seed=self.options.random_seed)
 
         def fill(folder: Path) -> FitReport:
-            report = fit(examples, folder)
+            report = fit(examples, folder, self._watch_steps(step))
             saved = layout.trained(report.recipe.get("max_tokens", 0))
             (folder / LAYOUT_FILE).write_text(saved.dumps(), encoding="utf-8")
             return report
@@ -414,6 +424,19 @@ class Job:
         counts = {"read": len(examples), "written": report.examples, **{f"reason:{k}": n for k, n in reasons.items()}}
         files = [step.folder / TRAINING, *sorted((step.folder / ADAPTER).iterdir())]
         return {"counts": counts, "files": files}
+
+    def _watch_steps(self, step: Step[Pair]) -> Callable[[int, int], None]:
+        """Return what shows the steps of a training run; a resumed one begins where it was."""
+        shown = 0
+
+        def watch(done: int, total: int) -> None:
+            nonlocal shown
+            if not shown:
+                self.show.begin(step.folder.name, total, "steps")
+            self.show.advance(done - shown)
+            shown = done
+
+        return watch
 
     def _show_seed(self, step: Step[Pair]) -> None:
         if not step.manifest or not step.manifest.written:

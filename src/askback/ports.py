@@ -4,7 +4,7 @@ Takes: records of this file.  Gives: protocols; engines implement them, tests fa
 Never: says how the answer is made: batching, devices and retries are the engine's business.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -122,8 +122,16 @@ class FitReport:
         return asdict(self)
 
 
+Watch = Callable[[int, int], None]
+"""Told (steps done, steps in all)."""
+
+
+def ignore(done: int, total: int) -> None:
+    """Watch nothing."""
+
+
 class Fit(Protocol):
-    def __call__(self, examples: Sequence[Example], out: Path) -> FitReport:
+    def __call__(self, examples: Sequence[Example], out: Path, watch: Watch = ignore) -> FitReport:
         """Tune the base on the examples and write the adapter (or model) into `out`."""
         ...
 

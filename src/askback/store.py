@@ -201,7 +201,7 @@ def read_part(path: Path, record: type[R]) -> Iterator[R]:
             for batch in file.iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
                     yield record(**row | {name: tuple(row[name]) for name in lists})
-    except (pa.ArrowException, OSError, TypeError, ValueError) as error:
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
         raise IntegrityError(f"{path}: damaged: {error}; delete its folder and run again") from error
 
 
@@ -216,7 +216,7 @@ def part_counts(path: Path) -> dict[str, int]:
 
     try:
         return dict(json.loads(pq.read_schema(path).metadata[b"askback"]))
-    except (pa.ArrowException, OSError, TypeError, KeyError, ValueError) as error:
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
         raise IntegrityError(f"{path}: damaged: {error}; delete its folder and run again") from error
 
 

@@ -1,10 +1,16 @@
 """Rows of many lengths -> batches with little padding, in an order that depends on the rows alone.
 
-Takes: lengths.  Gives: lists of positions.  Never: drops or repeats a row.
+Takes: lengths, tokenized rows.  Gives: lists of positions, padded tensors.  Never: drops or repeats a row.
 """
 
 from collections.abc import Iterator, Sequence
 from random import Random
+from typing import TYPE_CHECKING
+
+from askback.engines.tokens import Row
+
+if TYPE_CHECKING:
+    import torch
 
 
 def by_token_budget(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -57,3 +63,18 @@ def training_order(lengths: Sequence[int], *, epochs: float, batch: int, seed: i
         random.shuffle(full)
         laid += [position for b in [*full, *rest] for position in b]
     return laid
+
+
+def pad_right(rows: Sequence[Row], pad: int) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+    """Return ids, attention mask and labels (-100 off target), each [rows, longest]."""
+    import torch
+
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), pad)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    labels = torch.full((len(rows), width), -100)
+    for k, row in enumerate(rows):
+        ids[k, : len(row)] = torch.tensor([*row.prompt, *row.target])
+        mask[k, : len(row)] = 1
+        labels[k, len(row.prompt) : len(row)] = torch.tensor(row.target)
+    return ids, mask, labels

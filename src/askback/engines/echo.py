@@ -25,6 +25,8 @@ from askback.ports import (
     Prompt,
     Reply,
     Sampling,
+    Watch,
+    ignore,
 )
 
 WORD = re.compile(r"\w{5,}")
@@ -75,7 +77,7 @@ class EchoEngine:
     def fit(self, options: Any, *, seed: int) -> Fit:
         """Return a call that writes down how many examples it was shown."""
 
-        def call(examples: Sequence[Example], out: Path) -> FitReport:
+        def call(examples: Sequence[Example], out: Path, watch: Watch = ignore) -> FitReport:
             note = {"kind": "echo", "base": "echo", "hash": "echo", "examples": len(examples), "seed": seed}
             (out / "base.json").write_text(json.dumps(note), encoding="utf-8")
             words = sum(len(example.target.split()) for example in examples)

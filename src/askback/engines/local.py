@@ -18,7 +18,7 @@ from askback.options import EngineOptions, TuneOptions
 from askback.ports import Ask, Choice, Example, Fit, Generate, Likelihood, LogLikelihood, Prompt, Reply, Sampling
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 WINDOW = 1024
 """Requests looked at together so that similar lengths share a batch."""
@@ -240,7 +240,7 @@ class LocalEngine:
 
         from askback.engines.heads import logits_at
 
-        ids, mask, labels = pad_right(rows, self.tokens.pad)
+        ids, mask, labels = batches.pad_right(rows, self.tokens.pad)
         wanted = labels.roll(-1, dims=1) != -100  # the position before a target token predicts it
         network = self._active(model)
         with torch.inference_mode():
@@ -264,7 +264,7 @@ class LocalEngine:
             fills.append(fill)
         found: dict[int, Choice] = {}
         for batch in batches.by_token_budget([len(row) for row in rows], self.options.batch_tokens):
-            ids, mask, _ = pad_right([rows[i] for i in batch], self.tokens.pad)
+            ids, mask, _ = batches.pad_right([rows[i] for i in batch], self.tokens.pad)
             last = mask.bool() & ~mask.roll(-1, dims=1).bool()
             last[:, -1] |= mask[:, -1].bool()
             network = self._active(model)
@@ -294,18 +294,3 @@ def _windows(items: Iterable[Any]) -> Iterator[list[Any]]:
     stream = iter(items)
     while window := list(islice(stream, WINDOW)):
         yield window
-
-
-def pad_right(rows: Sequence[Row], pad: int) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
-    """Return ids, attention mask and labels (-100 off target), each [rows, longest]."""
-    import torch
-
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), pad)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    labels = torch.full((len(rows), width), -100)
-    for k, row in enumerate(rows):
-        ids[k, : len(row)] = torch.tensor([*row.prompt, *row.target])
-        mask[k, : len(row)] = 1
-        labels[k, len(row.prompt) : len(row)] = torch.tensor(row.target)
-    return ids, mask, labels

@@ -9,37 +9,62 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from askback.engines import batches, device
-from askback.engines.bases import load_base
+from askback.engines.bases import Base, load_base
+from askback.engines.checkpoints import checkpoint_folder, drop_checkpoints, last_checkpoint
 from askback.engines.presets import Recipe, rate_factor, resolve
-from askback.engines.tokens import Row
+from askback.engines.tokens import Row, Tokens
 from askback.errors import ConfigError, DataError, IntegrityError, borrow
-from askback.options import TuneOptions
-from askback.ports import Example, Fit, FitReport
+from askback.options import EngineOptions, TuneOptions
+from askback.ports import Example, Fit, FitReport, Watch, ignore
 
 if TYPE_CHECKING:
-    from askback.engines.local import LocalEngine
-
-COMPLETE = "complete.json"
-"""Written into a checkpoint after everything else: one without it was cut off and is not used."""
+    import torch
 
 
-def fit(engine: "LocalEngine", options: TuneOptions, *, seed: int) -> Fit:
+class Bench(Protocol):
+    """What training needs of the engine that holds the base."""
+
+    options: EngineOptions
+    base: Base
+    tokens: Tokens
+    device: "torch.device"
+    dtype: "torch.dtype"
+
+    @property
+    def causal(self) -> Any:
+        """The bare base."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest row the base can read."""
+
+    def release(self) -> None:
+        """Take every adapter off."""
+
+
+def fit(engine: Bench, options: TuneOptions, *, seed: int) -> Fit:
     """Return the call that tunes the engine's base on examples."""
 
-    def call(examples: Sequence[Example], out: Path) -> FitReport:
+    def call(examples: Sequence[Example], out: Path, watch: Watch = ignore) -> FitReport:
         recipe = resolve(options, rows=len(examples), model_tokens=engine.max_tokens)
         rows, rejected = tokenize(engine, examples, recipe)
         engine.release()
         device.seed_everything(seed)
         network = build_network(engine, recipe)
         order = batches.training_order([len(row) for row in rows], epochs=recipe.epochs, batch=recipe.batch, seed=seed)
-        losses = train(network, [rows[i] for i in order], recipe, _Places(engine, options, out), seed=seed)
-        trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        parameters = sum(p.numel() for p in network.parameters())
-        save(engine, network, recipe, out)
+        laid = [rows[i] for i in order]
+        checkpoints = checkpoint_folder(out.parent, laid, [asdict(recipe), seed, engine.base.hash])
+        try:
+            losses = train(network, laid, recipe, _Places(engine, checkpoints, options, watch), seed=seed)
+            trainable, parameters = _count_parameters(network)
+            save(engine, network, recipe, out)
+        finally:
+            if recipe.lora:
+                network.unload().eval()  # also after a failure: the engine's base is as it was before
+        drop_checkpoints(checkpoints)
         return FitReport(
             examples=len(rows),
             epochs=recipe.epochs,
@@ -57,17 +82,21 @@ def fit(engine: "LocalEngine", options: TuneOptions, *, seed: int) -> Fit:
 
 
 class _Places:
-    """Where a training run computes and keeps its checkpoints."""
+    """Where a training run computes, keeps its checkpoints, and tells of its steps."""
 
-    def __init__(self, engine: "LocalEngine", options: TuneOptions, out: Path) -> None:
+    def __init__(self, engine: Bench, checkpoints: Path, options: TuneOptions, watch: Watch) -> None:
         self.engine = engine
+        self.watch = watch
         self.every_s = options.checkpoint_every_s
-        self.checkpoints = out.parent / "checkpoints"
+        self.checkpoints = checkpoints
 
 
-def tokenize(
-    engine: "LocalEngine", examples: Sequence[Example], recipe: Recipe
-) -> tuple[list[Row], list[tuple[str, str]]]:
+def _count_parameters(network: Any) -> tuple[int, int]:
+    sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
+
+
+def tokenize(engine: Bench, examples: Sequence[Example], recipe: Recipe) -> tuple[list[Row], list[tuple[str, str]]]:
     """Return the rows that can be trained on and (id, reason) of those that cannot.
 
     Raises:
@@ -87,7 +116,7 @@ def tokenize(
     return rows, rejected
 
 
-def build_network(engine: "LocalEngine", recipe: Recipe) -> Any:
+def build_network(engine: Bench, recipe: Recipe) -> Any:
     """Return the base with a fresh adapter on it, or a copy of the base whose every weight is trained."""
     if not recipe.lora:
         return load_base(engine.base, device.full_training_dtype(engine.dtype)).to(engine.device)
@@ -98,6 +127,7 @@ def build_network(engine: "LocalEngine", recipe: Recipe) -> Any:
         base = prepare_model_for_kbit_training(load_base(engine.base, engine.dtype, four_bit=True))
     else:
         base = engine.causal
+    check_targets(base, recipe.targets)
     config = LoraConfig(
         r=recipe.rank,
         lora_alpha=recipe.alpha,
@@ -105,18 +135,29 @@ def build_network(engine: "LocalEngine", recipe: Recipe) -> Any:
         target_modules=list(recipe.targets),
         task_type="CAUSAL_LM",
     )
-    try:
-        return get_peft_model(base, config)
-    except ValueError as error:
-        names = ", ".join(sorted({name.rsplit(".", 1)[-1] for name, _ in base.named_modules() if "." in name})[:20])
-        raise ConfigError(f"targets = {list(recipe.targets)} are not in this base ({names} are): {error}") from error
+    return get_peft_model(base, config)
+
+
+def check_targets(base: Any, targets: Sequence[str]) -> None:
+    """Refuse targets the base does not have: peft passes over them in silence as long as one is found.
+
+    Raises:
+        ConfigError: naming the missing ones and the linear modules that are there.
+    """
+    import torch
+
+    linear = [name for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)]
+    missing = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in linear)]
+    if missing:
+        there = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+        raise ConfigError(f"targets: {', '.join(missing)} not in this base; its linear modules are {there}")
 
 
 def train(network: Any, rows: Sequence[Row], recipe: Recipe, places: _Places, *, seed: int) -> list[tuple[int, float]]:
     """Run the Trainer over the rows as they stand, going on from a checkpoint if one is there; return the losses."""
-    from transformers import TrainingArguments
+    from transformers import PrinterCallback, TrainingArguments
 
-    from askback.engines.trainer import LabelTrainer, TimedCheckpoints
+    from askback.engines.trainer import LabelTrainer, Tell, TimedCheckpoints
 
     engine = places.engine
     micro = _micro_batch(recipe, engine.options.batch_tokens)
@@ -134,6 +175,7 @@ def train(network: Any, rows: Sequence[Row], recipe: Recipe, places: _Places, *,
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",
+        save_total_limit=2,  # while the newer one is being written, the older one is the one to go on from
         report_to="none",
         disable_tqdm=True,
         seed=seed % 2**32,
@@ -150,12 +192,15 @@ def train(network: Any, rows: Sequence[Row], recipe: Recipe, places: _Places, *,
         train_dataset=list(rows),
         data_collator=engine.tokens,
         factor=lambda step: rate_factor(step, steps, recipe),
-        callbacks=[TimedCheckpoints(places.every_s)],
+        callbacks=[TimedCheckpoints(places.every_s), Tell(places.watch)],
     )
+    trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(places.checkpoints)
     network.config.use_cache = False
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    network.config.use_cache = True
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        network.config.use_cache = True
     return [(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
 
 
@@ -165,24 +210,19 @@ def _micro_batch(recipe: Recipe, budget: int) -> int:
     return max([size for size in fits if size * recipe.max_tokens <= budget], default=1)
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that was written to its end."""
-    done = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(done, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-def save(engine: "LocalEngine", network: Any, recipe: Recipe, out: Path) -> None:
-    """Write what was trained, with its tokenizer, and leave the engine's base as it was before.
+def save(engine: Bench, network: Any, recipe: Recipe, out: Path) -> None:
+    """Write what was trained, with its tokenizer.
 
     Raises:
         IntegrityError: a weight is not finite, or an adapter learnt nothing at all.
     """
     check_weights(network, recipe)
+    if recipe.lora:  # peft holds them as a set, whose order would differ from process to process
+        network.peft_config["default"].target_modules = sorted(recipe.targets)
     network.save_pretrained(str(out), safe_serialization=True)
     engine.tokens.tokenizer.save_pretrained(str(out))
     (out / "README.md").unlink(missing_ok=True)  # the stock card is full of placeholders; ours comes with the run
     if recipe.lora:
-        network.unload()
         note = {"base": engine.base.name, "path": engine.base.path, "hash": engine.base.hash}
         (out / "base.json").write_text(json.dumps(note, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

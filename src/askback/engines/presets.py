@@ -35,6 +35,7 @@ class _Preset:
     epochs: float
     batch: int
     max_tokens: int
+    steps: int = 0
     floor: float = 0.0
     weight_decay: float = 0.0
     lora: bool = True
@@ -45,8 +46,8 @@ PRESETS = {
     # The reference card names r, alpha, dropout and targets; rate, epochs, batch and length are our choice.
     "card": _Preset(learning_rate=2e-4, epochs=3, batch=16, max_tokens=1024),
     "qlora": _Preset(learning_rate=2e-4, epochs=3, batch=16, max_tokens=1024, four_bit=True),
-    # A base of a few million parameters wants a rate fifty times higher and more passes.
-    "tiny": _Preset(learning_rate=1e-2, epochs=4, batch=8, max_tokens=512),
+    # A base of a few million parameters wants a rate fifty times higher; the bound keeps a CPU run in minutes.
+    "tiny": _Preset(learning_rate=1e-2, epochs=4, batch=8, max_tokens=512, steps=150),
     # Li et al. 2023, section 3.1: 500 steps of 32 for 3,200 rows; the floor of the rate is absolute.
     "paper": _Preset(learning_rate=1e-5, epochs=5, batch=32, max_tokens=2048, floor=9e-6, weight_decay=0.1, lora=False),
 }
@@ -64,6 +65,8 @@ def resolve(options: TuneOptions, *, rows: int, model_tokens: int) -> Recipe:
     batch = PAPER_SMALL_BATCH if options.preset == "paper" and rows < PAPER_SMALL_ROWS else preset.batch
     if options.max_tokens > model_tokens:
         raise ConfigError(f"max_tokens = {options.max_tokens}, but the base reads at most {model_tokens} tokens")
+    size = options.batch or batch
+    epochs, most = options.epochs or preset.epochs, options.steps or (0 if options.epochs else preset.steps)
     recipe = Recipe(
         preset=options.preset,
         lora=preset.lora,
@@ -74,8 +77,8 @@ def resolve(options: TuneOptions, *, rows: int, model_tokens: int) -> Recipe:
         targets=options.targets,
         learning_rate=options.learning_rate or preset.learning_rate,
         learning_rate_floor=options.learning_rate_floor or preset.floor,
-        epochs=options.epochs or preset.epochs,
-        batch=options.batch or batch,
+        epochs=min(epochs, most * size / rows) if most and rows else epochs,
+        batch=size,
         max_tokens=options.max_tokens or min(preset.max_tokens, model_tokens),
         warmup=options.warmup,
         weight_decay=options.weight_decay or preset.weight_decay,

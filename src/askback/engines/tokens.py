@@ -92,7 +92,7 @@ class Tokens:
         common leads to the slot. A choice without the space counts too where it starts at the same slot.
 
         Raises:
-            ValueError: two choices begin with the same token, or one with the other, so that one token cannot tell them apart.
+            ValueError: two choices share their first token, or one begins the other: one token cannot tell them apart.
         """
         spaced = [self.encode(f"{after} {choice}") for choice in choices]
         lead = _common_prefix(spaced)

@@ -16,8 +16,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
 
+from askback.engines.batches import pad_right
+from askback.engines.checkpoints import COMPLETE
 from askback.engines.heads import logits_at
-from askback.engines.lora import COMPLETE
 from askback.engines.tokens import Row, Tokens
 from askback.errors import IntegrityError
 
@@ -30,8 +31,6 @@ class Collate:
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         """Return tensors [rows, longest]; labels are -100 off target."""
-        from askback.engines.local import pad_right
-
         ids, mask, labels = pad_right(rows, self.pad)
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
@@ -97,3 +96,14 @@ class TimedCheckpoints(TrainerCallback):  # type: ignore[misc]
         """Mark the checkpoint that was just written."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (folder / COMPLETE).write_text(json.dumps({"step": state.global_step}), encoding="utf-8")
+
+
+class Tell(TrainerCallback):  # type: ignore[misc]
+    """Tell whoever watches how many steps are done, of how many."""
+
+    def __init__(self, watch: Callable[[int, int], None]) -> None:
+        self.watch = watch
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """One step more."""
+        self.watch(state.global_step, state.max_steps)
