@@ -8,6 +8,7 @@ As a script it imports everything once and forks a process for each run, which m
     python small_run.py points INPUTS OUT STRIDE    die at every STRIDE-th rename or removal in turn, and go on
     python small_run.py change INPUTS OUT STRIDE    the same while a finished run is redone with other options
     python small_run.py back INPUTS OUT STRIDE      the same, but go back to the options of the finished run
+    python small_run.py publish INPUTS OUT STRIDE   the same while a finished run is published once more
     python small_run.py kills INPUTS OUT COUNT      SIGKILL the process group at random moments, and go on
     python small_run.py slow INPUTS OUT 0           run the command slowly, waiting for a signal
 """
@@ -22,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -37,6 +39,8 @@ WORDS = """
 anchor bramble cobalt compass dolphin ember falcon glacier granite harbour hollow island juniper kettle lantern lattice
 marble meadow nectar obsidian orchard pebble quarry ribbon saddle thunder timber umbrella valley velvet willow yonder
 """
+Work = Callable[[Path], Any]
+"""Something done in a run folder."""
 SETTINGS = (
     *("engine.kind=echo", "engine.shard_rows=4", "random_seed=3", "seed.held_out=0.25"),
     *("curate.keep_top=0.7", "curate.min_kept=2", "evaluate.bootstrap=100", "evaluate.retrieval_of=3"),
@@ -96,14 +100,14 @@ def do_run(options: Options, out: Path, show: Any = None) -> Path:
         return api.run(options, out, show=show)
 
 
-def do_steps(options: Options, out: Path) -> None:
+def do_steps(options: Options, out: Path, show: Any = None) -> None:
     """Do the steps of a run without publishing them."""
     from askback import pipeline
     from askback.engines.echo import EchoEngine
     from askback.store import open_run
 
     with still(), open_run(out) as held:
-        pipeline.run(options, held, EchoEngine(options.engine), pipeline.Silent())
+        pipeline.run(options, held, EchoEngine(options.engine), show or pipeline.Silent())
 
 
 def snapshot(folder: Path) -> dict[str, str]:
@@ -162,31 +166,31 @@ def die_at(point: int) -> None:
     os.replace, os.unlink = dying(os.replace), dying(os.unlink)
 
 
-def run_until(point: int, options: Options, out: Path) -> bool:
-    """Do the steps in a process that dies at a point; return whether it came to its end before."""
+def runs_until(point: int, work: Work, out: Path) -> bool:
+    """Do the work in a process that dies at a point; return whether it came to its end before."""
 
-    def work() -> None:
+    def until() -> None:
         die_at(point)
-        do_steps(options, out)
+        work(out)
 
-    return ended(forked(work))
+    return ended(forked(until))
 
 
-def sweep(out: Path, dying: Options, going_on: Options, *, start: Options | None = None, stride: int) -> dict[str, Any]:
+def sweep(out: Path, dying: Work, going_on: Work, *, start: Work | None = None, stride: int) -> dict[str, Any]:
     """Die at every `stride`-th point in turn and go on; return the last point and the files that came out otherwise.
 
-    With `start` the run was finished with those options before the one that dies.
+    `start` is what was finished before in the same folder.
     """
-    ended(forked(lambda: do_steps(going_on, out / "undisturbed")))
+    ended(forked(lambda: going_on(out / "undisturbed")))
     undisturbed, wrong = snapshot(out / "undisturbed"), {}
     if start:
-        ended(forked(lambda: do_steps(start, out / "start")))
+        ended(forked(lambda: start(out / "start")))
     for point in count(1, stride):
         folder = out / "killed"
         if start:
             shutil.copytree(out / "start", folder)
-        over = run_until(point, dying, folder)
-        ended(forked(lambda folder=folder: do_steps(going_on, folder)))
+        over = runs_until(point, dying, folder)
+        ended(forked(lambda folder=folder: going_on(folder)))
         if found := differences(folder, undisturbed):
             wrong[point] = found
         shutil.rmtree(folder)
@@ -197,25 +201,32 @@ def sweep(out: Path, dying: Options, going_on: Options, *, start: Options | None
 
 def sweep_points(inputs: Path, out: Path, stride: int) -> dict[str, Any]:
     """Die at the points of a run that starts from nothing."""
-    options = small_options(inputs, "curate.rounds=1")
-    return sweep(out, options, options, stride=stride)
+    steps = partial(do_steps, small_options(inputs, "curate.rounds=1"))
+    return sweep(out, steps, steps, stride=stride)
+
+
+def sweep_publish(inputs: Path, out: Path, stride: int) -> dict[str, Any]:
+    """Die at the points of publishing a finished run once more."""
+    publish = partial(do_run, small_options(inputs, "curate.rounds=1"))
+    return sweep(out, publish, publish, start=publish, stride=stride)
 
 
 def sweep_change(inputs: Path, out: Path, stride: int) -> dict[str, Any]:
     """Die at the points of a run that redoes a finished one with other options, and go on with those."""
-    first, other = changed_options(inputs)
+    first, other = changed_steps(inputs)
     return sweep(out, other, other, start=first, stride=stride)
 
 
 def sweep_back(inputs: Path, out: Path, stride: int) -> dict[str, Any]:
     """Die as `sweep_change` does, but go back to the options of the finished run."""
-    first, other = changed_options(inputs)
+    first, other = changed_steps(inputs)
     return sweep(out, other, first, start=first, stride=stride)
 
 
-def changed_options(inputs: Path) -> tuple[Options, Options]:
-    """Return two run files that part ways at kept-1, and of which the second has a round more."""
-    return small_options(inputs, "curate.rounds=1"), small_options(inputs, "curate.keep_top=0.5")
+def changed_steps(inputs: Path) -> tuple[Work, Work]:
+    """Return the steps of two run files that part ways at kept-1, and of which the second has a round more."""
+    first, other = small_options(inputs, "curate.rounds=1"), small_options(inputs, "curate.keep_top=0.5")
+    return partial(do_steps, first), partial(do_steps, other)
 
 
 def kill_at_random(inputs: Path, out: Path, times: int) -> dict[str, Any]:
@@ -271,5 +282,6 @@ if __name__ == "__main__":
     if what == "slow":
         run_slowly(inputs, out)
     import_everything()
-    disturb = {"points": sweep_points, "change": sweep_change, "back": sweep_back, "kills": kill_at_random}[what]
+    sweeps = {"points": sweep_points, "change": sweep_change, "back": sweep_back, "publish": sweep_publish}
+    disturb = {**sweeps, "kills": kill_at_random}[what]
     sys.stdout.write(json.dumps(disturb(inputs, out, number)))

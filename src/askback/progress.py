@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from askback.store import Manifest
 
@@ -75,10 +74,9 @@ class Watch:
 
     def summary(self, rows: list[tuple[str, str]]) -> None:
         """A small table at the end."""
-        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        for name, value in rows:
-            table.add_row(name, value)
-        self.console.print(table)
+        width = max(len(name) for name, _ in rows)
+        for name, value in rows:  # no rich table: it cuts a long path short where the terminal is narrow
+            self.console.print(f"{name:<{width}}  {value}", markup=False)
 
     def _drop(self) -> None:
         if self.task is not None:
