@@ -84,7 +84,8 @@ def measure_rubric(demo: Path, scratch: Path) -> str:
     pairs = [pair for pair in rows_of(demo, "candidates", Pair) if pair.label]
     choose = api.open_for(forward).choose(forward)
     scores = [j.score or 0.0 for j in judge_expected(pairs, choose, build_rubric(), round=1)]
-    return f"      rubric judge on the same candidates, area under ROC {roc_auc(scores, [p.label == 'good' for p in pairs]):.3f}"
+    area = roc_auc(scores, [pair.label == "good" for pair in pairs])
+    return f"      rubric judge on the same candidates, area under ROC {area:.3f}"
 
 
 def measure_real(data: Path, scratch: Path) -> Iterator[Figure]:

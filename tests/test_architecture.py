@@ -19,10 +19,11 @@ LAYERS = (
     "ports chance",
     "prompts store",
     "stages engines readers",
-    "config cards meter embedded",
+    "config cards meter embedded tasks",
     "pipeline",
     "publish doctor progress",
     "api",
+    "commands",
     "cli",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from askback import api, cli
+from askback import api, cli, commands
 from askback.errors import ConfigError
 from askback.store import open_run
 from small_run import settings, snapshot, still
@@ -158,7 +158,7 @@ def test_another_base_than_the_one_trained_on_is_refused(
     models: Path, capsys: pytest.CaptureFixture[str], small_inputs: Path, tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
-    api.train("backward", api.read_augmented(small_inputs / "pairs.jsonl"), model, *_echo_parts(), seed=0)
+    commands.train("backward", commands.read_augmented(small_inputs / "pairs.jsonl"), model, *_echo_parts(), seed=0)
     note = json.loads((model / "base.json").read_text())
     (model / "base.json").write_text(json.dumps(note | {"hash": "another"}))
     line = refused(capsys, 6, "augment", "--model", model, small_inputs / "docs")
@@ -168,7 +168,7 @@ def test_another_base_than_the_one_trained_on_is_refused(
 def _echo_parts() -> tuple[Any, Any]:
     from askback.options import BackwardOptions, EngineOptions
 
-    return BackwardOptions(), api.engine_for(EngineOptions(kind="echo"))
+    return BackwardOptions(), commands.engine_for(EngineOptions(kind="echo"))
 
 
 OUTS = ("give a folder", "--base tiny", "hf auth login")

@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pytest
 
-from askback import api
+from askback import commands
 from askback.config import check_options
 from askback.engines.echo import EchoEngine
 from askback.errors import ConfigError, DataError
@@ -280,7 +280,7 @@ def test_what_people_said_of_a_document_never_moves_a_score(judge: str) -> None:
     labels = ["good", "bad", ""]
     pairs = pairs_of(12)
     told = [replace(pair, label=labels[n % 3], genre="recipe") for n, pair in enumerate(pairs)]
-    plain, labelled = (list(api.judge_pairs(some, None, options, engine)) for some in (pairs, told))
+    plain, labelled = (list(commands.judge_pairs(some, None, options, engine)) for some in (pairs, told))
     assert [replace(row, label="", genre="") if isinstance(row, Pair) else row for row in labelled] == plain
     assert fmean(isinstance(row, Pair) for row in plain) >= 0.5
 
@@ -290,4 +290,4 @@ def test_an_empty_rubric_file_is_refused_and_not_replaced(tmp_path: Path) -> Non
     file.write_text("")
     options = check_options({"curate": {"rubric": str(file), "keep_top": 1}}, "test")
     with pytest.raises(ConfigError, match=r"rubric\.txt: a rubric holds"):
-        api.judge_pairs(pairs_of(2), None, options, EchoEngine(EngineOptions(kind="echo")))
+        commands.judge_pairs(pairs_of(2), None, options, EchoEngine(EngineOptions(kind="echo")))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from askback import api
+from askback import api, commands
 from askback.engines.local import LocalEngine
 from askback.options import BackwardOptions, ForwardOptions
 from askback.ports import Ask, Example, Prompt, Sampling
@@ -44,7 +44,7 @@ def adapter(engine: LocalEngine, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A plain backward model that learnt four tales by heart: a bare story in, the wish for it out."""
     out = tmp_path_factory.mktemp("plain") / "backward"
     by_heart = BackwardOptions(layout="plain", **QUICK | {"epochs": 20})
-    report = api.train("backward", PAIRS, out, by_heart, engine, seed=1)
+    report = commands.train("backward", PAIRS, out, by_heart, engine, seed=1)
     assert report.losses[-1][1] < 0.2 < report.losses[0][1]
     return out
 
@@ -111,7 +111,7 @@ def test_what_it_learnt_by_heart_it_says_and_stops(adapter: Path) -> None:
 
 def test_it_judges_by_digits_and_by_likelihood(engine: LocalEngine, adapter: Path, tmp_path: Path) -> None:
     forward = tmp_path / "forward"
-    api.train("forward", PAIRS, forward, ForwardOptions(**QUICK), engine, seed=1)
+    commands.train("forward", PAIRS, forward, ForwardOptions(**QUICK), engine, seed=1)
     for model in (None, forward):
         by_digits = list(judge_expected(PAIRS, engine.choose(model), build_rubric(SHORT_RUBRIC), round=1))
         by_gain = list(judge_likelihood(PAIRS, engine.likelihood(model), FORWARD_LAYOUT, round=1))
@@ -179,7 +179,7 @@ def test_the_real_tokenizer_survives_its_folder(wide: LocalEngine, shared: Path)
 
 def test_training_and_asking_run_on_the_real_tokenizer(wide: LocalEngine, tmp_path: Path) -> None:
     options = BackwardOptions(**QUICK)
-    report = api.train("backward", PAIRS, tmp_path / "backward", options, wide, seed=1)
+    report = commands.train("backward", PAIRS, tmp_path / "backward", options, wide, seed=1)
     labels = sum(len(wide.tokens.encode(pair.instruction)) + 1 for pair in PAIRS)
     assert (report.examples, report.label_tokens, report.rejected) == (8, labels, ())
     assert report.losses[0][1] == pytest.approx(math.log(32000), rel=0.5)
@@ -190,6 +190,6 @@ def test_training_and_asking_run_on_the_real_tokenizer(wide: LocalEngine, tmp_pa
 
 
 def test_what_carries_loss_can_be_looked_at(wide: LocalEngine) -> None:
-    shown = api.show_labels("backward", PAIRS[:1], BackwardOptions(**QUICK), wide)
+    shown = commands.show_labels("backward", PAIRS[:1], BackwardOptions(**QUICK), wide)
     assert re.search(rf"{re.escape(PAIRS[0].instruction)}\s*</s>", shown)
     assert shown.index(PAIRS[0].output) < shown.index(PAIRS[0].instruction)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from askback.api import BackwardModel, load, run, train
+    from askback.api import BackwardModel, load, run
 
-_FROM_API = ("BackwardModel", "load", "run", "train")
+_FROM_API = ("BackwardModel", "load", "run")
 
-__all__ = ["BackwardModel", "__version__", "load", "run", "train"]
+__all__ = ["BackwardModel", "__version__", "load", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""argv -> options -> one call of `api`; the only place that prints.
+"""argv -> options -> one call of `api` or `commands`; the only place that prints.
 
 Takes: the command line.  Gives: files, lines on standard output, an exit code.
 Never: knows how a stage works; everything heavy is imported by the command that needs it.
@@ -19,6 +19,7 @@ from askback.errors import AskbackError, ConfigError, Stopped
 
 if TYPE_CHECKING:
     from askback.options import Options
+    from askback.ports import Engine
     from askback.records import Passage, Reject
 
 EXIT_CODES = "exit codes: 0 done, 2 usage or config, 3 data, 4 run in use, 5 stopped and resumable, 6 integrity"
@@ -183,9 +184,14 @@ def read_options(args: argparse.Namespace, defaults: dict[str, Any] | None = Non
     settings = [f"{key}={to_toml_value(value)}" for key, value in given.items() if value is not None]
     settings = [*settings, *args.set]
     plain = load_options(args.config, settings, defaults)
-    if plain.engine.base == "tiny":
+    if plain.engine.base == "tiny" or (args.base is None and _was_made_of_tiny(getattr(args, "model", None))):
         return load_options(args.config, settings, over(TINY, defaults or {}))
     return plain
+
+
+def _was_made_of_tiny(model: str | None) -> bool:
+    note = Path(model) / "base.json" if model else None
+    return bool(note and note.exists() and json.loads(note.read_text(encoding="utf-8")).get("base") == "tiny")
 
 
 # --- the commands
@@ -231,22 +237,23 @@ def _summary(folder: Path, metrics: dict[str, Any]) -> list[tuple[str, str]]:
 
 def run_train(args: argparse.Namespace) -> None:
     """Tune one model."""
-    from askback import api
+    from askback import commands
 
     options = read_options(args)
     if not options.seed.path:
         raise ConfigError("no seed is given: --seed PATH")
-    pairs, rejects, explained = api.read_pairs(options)
+    pairs, rejects, explained = commands.read_pairs(options)
     print(f"seed read as {explained}; {len(pairs)} pairs, {len(rejects)} rows rejected", file=sys.stderr)
-    training, held = api.held_out(pairs, options)
+    training, held = commands.held_out(pairs, options)
     if args.augmented:
-        training += api.read_augmented(Path(args.augmented))
+        training += commands.read_augmented(Path(args.augmented))
     table = options.forward if args.direction == "forward" else options.backward
-    engine = api.engine_for(options.engine)
+    engine = commands.engine_for(options.engine)
     if args.show_labels:
-        print(api.show_labels(args.direction, training[: args.show_labels], table, engine))
+        print(commands.show_labels(args.direction, training[: args.show_labels], table, engine))
         return
-    report = api.train(args.direction, training, Path(args.out), table, engine, seed=options.random_seed)
+    report = commands.train(args.direction, training, Path(args.out), table, engine, seed=options.random_seed)
+    commands.write_rejects(Path(f"{args.out}.rejected.jsonl"), rejects, report)
     print(
         f"{args.direction} model in {args.out}: {report.examples} rows ({len(report.rejected)} rejected, "
         f"{len(held)} held out), {report.steps} steps, last loss {report.losses[-1][1]:.3f}"
@@ -255,14 +262,14 @@ def run_train(args: argparse.Namespace) -> None:
 
 def run_augment(args: argparse.Namespace) -> None:
     """One JSON line per text: its instruction, or why there is none."""
-    from askback import api
+    from askback import api, commands
     from askback.store import write_rows
 
     options = read_options(args)
     engine = options.engine.model_dump(exclude={"base"}, exclude_unset=True)
     model = api.load(args.model, base=args.base or "", **engine)
     texts: Iterable[Passage | Reject] = _texts(args, options)
-    lines = api.augment_lines(model, texts, options.augment, seed=options.random_seed)
+    lines = commands.augment_lines(model, texts, options.augment, seed=options.random_seed)
     if args.out:
         print(f"{write_rows(Path(args.out), lines)} lines in {args.out}", file=sys.stderr)
         return
@@ -271,49 +278,55 @@ def run_augment(args: argparse.Namespace) -> None:
 
 
 def _texts(args: argparse.Namespace, options: "Options") -> "Iterable[Passage | Reject]":
-    from askback import api
+    from askback import commands
 
     if args.input == "-":
-        return api.texts_of_stream(sys.stdin.buffer)
-    return api.texts_of_path(args.input, options, passages=args.passages)
+        return commands.texts_of_stream(sys.stdin.buffer)
+    return commands.texts_of_path(args.input, options, passages=args.passages)
 
 
 def run_curate(args: argparse.Namespace) -> None:
     """Judge pairs; kept ones go to OUT, the others beside it with their reason."""
-    from askback import api
+    from askback import commands
 
     options = read_options(args)
-    pairs = api.read_any_pairs(Path(args.input), options)
+    pairs = commands.read_any_pairs(Path(args.input), options)
     model = Path(args.model) if args.model else None
-    settings = options.engine.model_dump(exclude={"base"}, exclude_unset=True)
-    engine = api.open_for(model, base=args.base or "", settings=settings) if model else api.engine_for(options.engine)
-    kept, rejected = api.curate_file(pairs, model, options, engine, Path(args.out))
+    kept, rejected = commands.curate_file(pairs, model, options, _engine(args, options), Path(args.out))
     print(f"{len(pairs)} pairs: {kept} kept in {args.out}, {rejected} in {args.out}.rejected.jsonl")
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
     """Measure a backward model."""
-    from askback import api
+    from askback import commands
     from askback.store import write_json
 
     options = read_options(args)
-    pairs, _, explained = api.read_pairs(options)
+    pairs, _, explained = commands.read_pairs(options)
     if args.held_out_only:
-        _, pairs = api.held_out(pairs, options)
+        _, pairs = commands.held_out(pairs, options)
     print(f"pairs read as {explained}; measuring on {len(pairs)}", file=sys.stderr)
-    settings = options.engine.model_dump(exclude={"base"}, exclude_unset=True)
-    engine = api.open_for(Path(args.model), base=args.base or "", settings=settings)
-    found = api.evaluate_model(Path(args.model), pairs, options, engine)
+    found = commands.measure(Path(args.model), pairs, options, _engine(args, options))
     if args.out:
         write_json(Path(args.out), found)
-    print(api.measures_table(found))
+    print(commands.measures_table(found))
+
+
+def _engine(args: argparse.Namespace, options: "Options") -> "Engine":
+    """Open the engine of the model given, or of the options where none is."""
+    from askback import api, commands
+
+    if not args.model:
+        return commands.engine_for(options.engine)
+    settings = options.engine.model_dump(exclude={"base"}, exclude_unset=True)
+    return api.open_for(Path(args.model), base=args.base or "", settings=settings)
 
 
 def run_report(args: argparse.Namespace) -> None:
     """Write what a finished run shows, anew."""
-    from askback import api
+    from askback import commands
 
-    print(api.report(Path(args.run)))
+    print(commands.report(Path(args.run)))
 
 
 def run_doctor(args: argparse.Namespace) -> None:

@@ -8,7 +8,6 @@ follows it too, since a step's fingerprint covers those of the steps it reads.
 """
 
 import hashlib
-import shutil
 import sys
 import time
 from collections import Counter
@@ -20,18 +19,14 @@ from typing import Any, Protocol
 from askback.chance import split
 from askback.errors import DataError
 from askback.options import Options, TuneOptions
-from askback.ports import Engine, FitReport
-from askback.prompts import BACKWARD_LAYOUTS, FORWARD_LAYOUT, LAYOUT_FILE, Layout, build_rubric
+from askback.ports import Engine
+from askback.prompts import FORWARD_LAYOUT, Layout
 from askback.records import Document, Judgement, Pair, Passage, Reject
-from askback.stages import evaluate
 from askback.stages.augment import augment
 from askback.stages.clean import clean
 from askback.stages.curate import (
     check_kept,
     check_parsed,
-    judge_expected,
-    judge_likelihood,
-    judge_reasoned,
     keep,
     to_scores,
 )
@@ -45,14 +40,20 @@ from askback.store import (
     drop_folder,
     file_hash,
     map_step,
-    write_folder,
     write_json,
     write_step,
 )
+from askback.tasks import fit_model, layout_for, open_judge, prove_backward, prove_forward, read_layout
 
 ADAPTER = "adapter"
 TRAINING = "training.json"
 EVALUATION = "evaluation.json"
+
+ASKING = tuple(f"engines.{name}" for name in ("local", "sampling", "tokens", "batches", "heads", "shared", "echo"))
+TRAINING_CODE = tuple(
+    f"engines.{name}" for name in ("lora", "trainer", "tokens", "batches", "presets", "heads", "echo")
+)
+"""The source files whose change makes a step be done again."""
 
 
 class Show(Protocol):
@@ -181,7 +182,7 @@ class Job:
     def tune_backward(self, seed: Step[Pair]) -> Step[Pair]:
         """The backward model, tuned on the seed pairs turned round."""
         training, _ = self.split(seed)
-        layout = BACKWARD_LAYOUTS[self.options.backward.layout]
+        layout = layout_for("backward", self.options.backward)
         step = self._model_step("backward", self.options.backward, layout, [seed])
         return self._do(step, lambda: self._fit(step, training, self.options.backward, layout))
 
@@ -195,10 +196,17 @@ class Job:
             inputs=[passages.fingerprint, backward.fingerprint],
             shard_rows=self.options.engine.shard_rows,
             seed=self.options.random_seed,
-            code=code("stages.augment", "prompts"),
+            engine=self.engine.describe(),
+            code=code("stages.augment", "prompts", *ASKING),
         )
         ask = self.engine.generate(backward.folder / ADAPTER)
-        work = partial(augment, ask=ask, layout=saved_layout(backward), options=options, seed=self.options.random_seed)
+        work = partial(
+            augment,
+            ask=ask,
+            layout=read_layout(backward.folder / ADAPTER, "backward"),
+            options=options,
+            seed=self.options.random_seed,
+        )
         self._map(step, passages, work)
         if step.manifest and not step.manifest.written:
             raise DataError(f"no candidate is left of {step.manifest.read} answers ({_reasons(step.manifest)})")
@@ -218,23 +226,12 @@ class Job:
             inputs=[candidates.fingerprint, forward.fingerprint],
             shard_rows=self.options.engine.shard_rows,
             seed=self.options.random_seed,
-            code=code("stages.curate", "prompts"),
+            engine=self.engine.describe(),
+            code=code("stages.curate", "prompts", "tasks", *ASKING),
         )
-        self._map(step, candidates, self._judge(number, forward.folder / ADAPTER))
+        judge = open_judge(self.engine, forward.folder / ADAPTER, options, round=number, seed=self.options.random_seed)
+        self._map(step, candidates, judge)
         return step
-
-    def _judge(self, number: int, model: Path) -> Callable[[list[Pair]], Iterable[Judgement]]:
-        options = self.options.curate
-        if options.judge == "likelihood":
-            likelihood = self.engine.likelihood(model)
-            return lambda pairs: judge_likelihood(pairs, likelihood, FORWARD_LAYOUT, round=number)
-        path = Path(options.rubric)
-        rubric = build_rubric(path.read_text(encoding="utf-8"), str(path)) if options.rubric else build_rubric()
-        if options.judge == "expected":
-            choose = self.engine.choose(model)
-            return lambda pairs: judge_expected(pairs, choose, rubric, round=number)
-        ask = self.engine.generate(model)
-        return lambda pairs: judge_reasoned(pairs, ask, rubric, options, round=number, seed=self.options.random_seed)
 
     def keep(self, number: int, candidates: Step[Pair], judged: Step[Judgement]) -> Step[Pair]:
         """The candidates that are good enough in this round."""
@@ -279,7 +276,7 @@ class Job:
     ) -> Step[Pair]:
         """The held-out pairs: backward model beside its floors and the bare base, forward models beside each other."""
         options, chance = self.options.evaluate, self.options.random_seed
-        layout = saved_layout(backward)
+        layout = read_layout(backward.folder / ADAPTER, "backward")
         before: list[Step[Any]] = [seed, backward, judged, kept, *forwards]
         _, held = self.split(seed)
         step = self._step(
@@ -289,13 +286,13 @@ class Job:
             held_out=[self.options.seed.held_out, self.options.seed.held_out_most],
             inputs=[done.fingerprint for done in before],
             seed=chance,
-            code=code("stages.evaluate", "stages.story", "metrics", "prompts"),
+            code=code("stages.evaluate", "stages.story", "metrics", "prompts", "tasks", *ASKING),
         )
 
         def work() -> dict[str, Any]:
             result = {
-                **self._prove_backward(held, backward, layout),
-                **self._prove_forward(held, forwards),
+                **prove_backward(self.engine, backward.folder / ADAPTER, held, options, seed=chance),
+                **prove_forward(self.engine, [one.folder / ADAPTER for one in forwards], held, options, seed=chance),
                 "story": tell_story(
                     candidates.read(), _verdicts(judged, kept), self.engine.generate(None), layout, options
                 ),
@@ -304,29 +301,6 @@ class Job:
             return {"counts": {"read": len(held), "written": len(held)}, "files": [step.folder / EVALUATION]}
 
         return self._do(step, work)
-
-    def _prove_backward(self, held: list[Pair], backward: Step[Pair], layout: Layout) -> dict[str, Any]:
-        """The backward model and the bare base on the held-out pairs, both floors, and paired tests against them."""
-        options, chance = self.options.evaluate, self.options.random_seed
-        found: dict[str, Any] = {}
-        for name, model in (("backward", backward.folder / ADAPTER), ("base", None)):
-            ask, likelihood = self.engine.generate(model), self.engine.likelihood(model)
-            found[name] = evaluate.evaluate_backward(held, ask, likelihood, layout, options, chance)
-        floors = evaluate.floors(held, options, chance)
-        tests = evaluate.compare_with_floors(found["backward"], {**floors, "base": found["base"]})
-        return {**found, "floors": floors, "tests": tests}
-
-    def _prove_forward(self, held: list[Pair], forwards: list[Step[Pair]]) -> dict[str, Any]:
-        """The forward models on the held-out pairs, and paired tests of each against model 0."""
-        options, chance = self.options.evaluate, self.options.random_seed
-        found = {
-            str(number): evaluate.evaluate_forward(
-                held, self.engine.likelihood(forward.folder / ADAPTER), FORWARD_LAYOUT, options, chance
-            )
-            for number, forward in enumerate(forwards)
-        }
-        tests = {f"{k}-0": evaluate.compare_rows(one, found["0"], of="nll") for k, one in found.items() if k != "0"}
-        return {"forward": found, "forward_tests": tests}
 
     def drop_others(self) -> None:
         """Remove what an earlier run here did under other numbers, such as a round that is no longer asked for."""
@@ -370,7 +344,7 @@ class Job:
             held_out=self.options.seed.held_out,
             engine=self.engine.describe(),
             seed=self.options.random_seed,
-            code=code("engines.lora", "engines.trainer", "engines.tokens", "engines.batches", "engines.presets"),
+            code=code("tasks", "prompts", *TRAINING_CODE),
         )
 
     def _do(self, step: Step[Any], work: Callable[[], Mapping[str, Any] | None], *, unit: str = "rows") -> Step[Any]:
@@ -408,20 +382,11 @@ class Job:
 
     def _fit(self, step: Step[Pair], pairs: list[Pair], options: TuneOptions, layout: Layout) -> dict[str, Any]:
         """Tune on the pairs; the folder of the adapter appears whole, with its layout beside it."""
-        examples = [layout.training_example(pair) for pair in pairs]
-        fit = self.engine.fit(options, seed=self.options.random_seed)
-
-        def fill(folder: Path) -> FitReport:
-            report = fit(examples, folder, self._watch_steps(step))
-            saved = layout.trained(report.recipe.get("max_tokens", 0))
-            (folder / LAYOUT_FILE).write_text(saved.dumps(), encoding="utf-8")
-            return report
-
-        report = write_folder(step.folder / ADAPTER, fill)
-        shutil.rmtree(step.folder / "checkpoints", ignore_errors=True)
+        seed, watch = self.options.random_seed, self._watch_steps(step)
+        report = fit_model(self.engine, pairs, layout, options, step.folder / ADAPTER, seed=seed, watch=watch)
         write_json(step.folder / TRAINING, report.as_dict())
         reasons = step.reject(Reject(id, *why.split(": ", 1)) for id, why in report.rejected)
-        counts = {"read": len(examples), "written": report.examples, **{f"reason:{k}": n for k, n in reasons.items()}}
+        counts = {"read": len(pairs), "written": report.examples, **{f"reason:{k}": n for k, n in reasons.items()}}
         files = [step.folder / TRAINING, *sorted((step.folder / ADAPTER).iterdir())]
         return {"counts": counts, "files": files}
 
@@ -468,12 +433,6 @@ def _reasons(manifest: Manifest) -> str:
 def _line(text: str, size: int = 100) -> str:
     line = " ".join(text.split())
     return line if len(line) <= size else f"{line[: size - 1]}…"
-
-
-def saved_layout(backward: Step[Pair]) -> Layout:
-    """Return the layout a backward model was trained with: the copy that lies beside it."""
-    file = backward.folder / ADAPTER / LAYOUT_FILE
-    return Layout.loads(file.read_text(encoding="utf-8"), direction="backward", where=str(file.parent))
 
 
 def input_hash(path: str) -> str:
