@@ -16,7 +16,7 @@ from askback.embedded import DEMO, DOCUMENTS, SEED, TINY, over
 QUICK = [
     "seed.limit=48",
     "seed.held_out=0.3",
-    "backward.epochs=1",
+    "backward.epochs=4",
     "forward.epochs=1",
     "backward.max_tokens=192",
     "curate.min_kept=2",

@@ -6,6 +6,7 @@ Never: writes a figure that the run did not measure.
 
 import argparse
 import json
+import logging
 import math
 import time
 from pathlib import Path
@@ -69,6 +70,7 @@ The loss curve lies beside this card in `curve.jsonl`. Made by `recipes/tiny_bas
 
 def power() -> tuple[float, float, str]:
     """Return watts, kg CO2 per kWh and the processor's name, from a short reading."""
+    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
     tracker = OfflineEmissionsTracker(country_iso_code="USA", save_to_file=False, log_level="critical")
     tracker.start()
     time.sleep(20)

@@ -27,7 +27,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of public text, laid out as README.md says")
     parser.add_argument("--work", type=Path, required=True, help="scratch folder: token rows, checkpoints, loss curve")
     parser.add_argument("--out", type=Path, help="where the finished model goes (default: WORK/model)")
-    parser.add_argument("--tokens", type=float, default=7e6, help="training tokens in all")
+    parser.add_argument("--tokens", type=float, default=4.5e6, help="training tokens in all")
     parser.add_argument(
         "--decay", type=float, default=0.5, help="last share of the tokens over which the rate falls to 0"
     )

@@ -43,12 +43,9 @@ class BackwardModel:
         found: list[list[str]] = [[] for _ in texts]
         prompts = [self.layout.prompt(Pair(id="", instruction="", output=text)) for text in texts]
         for attempt in range(ATTEMPTS):
-            missing = [i for i, got in enumerate(found) for _ in range(n - len(got))]
-            asks = [
-                Ask(prompts[i], row_seed(seed, content_id(texts[i]), 1000 * attempt + number))
-                for number, i in enumerate(missing)
-            ]
-            for i, reply in zip(missing, ask(asks, sampling), strict=True):
+            missing = [(i, k) for i, got in enumerate(found) for k in range(len(got), n)]
+            asks = [Ask(prompts[i], row_seed(seed, f"{content_id(texts[i])}/{k}", attempt)) for i, k in missing]
+            for (i, _), reply in zip(missing, ask(asks, sampling), strict=True):
                 if check_reply(reply, self.layout, min_chars=8).keep:
                     found[i].append(reply.text)
         return found

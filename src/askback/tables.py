@@ -196,28 +196,41 @@ def _copy_label(measured: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def paired_tests(found: Mapping[str, Any]) -> Table:
-    """Return the backward model's ROUGE-L minus each floor's, row by row."""
+    """Return the backward model's ROUGE-L minus that of each floor and of the bare base, row by row."""
     tests = (found.get("evaluation") or {}).get("tests") or {}
     rows = [
         (
             SYSTEMS.get(name, name),
-            f"{test['difference']:+.2f} ({test['low']:+.2f} to {test['high']:+.2f})",
+            difference(test),
             p_value(test["p_value"]),
             count(test["n"]),
         )
         for name, test in tests.items()
     ]
-    return Table("ROUGE-L over the floors, paired by row", ("Floor", "Difference", "p", "Pairs"), tuple(rows))
+    return Table("ROUGE-L over floors and base, paired by row", ("Against", "Difference", "p", "Pairs"), tuple(rows))
 
 
 def forward_losses(found: Mapping[str, Any]) -> Table:
-    """Return the forward models' held-out log-loss beside each other."""
-    forward = (found.get("evaluation") or {}).get("forward") or {}
+    """Return the forward models' held-out log-loss beside each other, and row by row against model 0."""
+    evaluation = found.get("evaluation") or {}
+    forward, tests = evaluation.get("forward") or {}, evaluation.get("forward_tests") or {}
     rows = [
-        (f"Forward {name}", interval(forward[name].get("nll_per_token"), 4), count(forward[name].get("n")))
+        (
+            f"Forward {name}",
+            interval(forward[name].get("nll_per_token"), 4),
+            difference(tests[f"{name}-0"], 4) if f"{name}-0" in tests else "–",
+            count(forward[name].get("n")),
+        )
         for name in sorted(forward, key=int)
     ]
-    return Table("Held-out outputs, nats per token", ("Model", "Log-loss (lower is better)", "Pairs"), tuple(rows))
+    columns = ("Model", "Log-loss (lower is better)", "Minus forward 0, paired", "Pairs")
+    return Table("Held-out outputs, nats per token", columns, tuple(rows))
+
+
+def difference(test: Mapping[str, Any], digits: int = 2) -> str:
+    """Return a paired difference with its 95 % interval."""
+    low, value, high = (f"{test[key]:+.{digits}f}" for key in ("low", "difference", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def round_counts(found: Mapping[str, Any]) -> Table:
