@@ -21,7 +21,14 @@ def report(value: float) -> dict[str, Any]:
     rows = [
         {"id": f"p{n}", "instruction": f"True {n}?", "generated": f"Heard {n}", "rougeL": 50.0 - n} for n in range(25)
     ]
-    return {"n": 40, "bleu": score(value, signature="nrefs:1|case:mixed"), **scores, "length_ratio": 0.9, "rows": rows}
+    return {
+        "n": 40,
+        "bleu": score(value, signature="nrefs:1|case:mixed"),
+        **scores,
+        "chrf": score(value, signature="nrefs:1|nc:6"),
+        "length_ratio": 0.9,
+        "rows": rows,
+    }
 
 
 def model_report(value: float) -> dict[str, Any]:
@@ -137,7 +144,7 @@ def found() -> dict[str, Any]:
 
 
 def cost() -> dict[str, Any]:
-    how = "codecarbon 3.3, machine mode, estimated where no meter is"
+    how = "codecarbon 3.3, machine mode, estimated where no power meter can be read"
     session = {
         "seconds": 300.0,
         "energy_kwh": 0.0021,

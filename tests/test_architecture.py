@@ -15,11 +15,11 @@ from askback.cli import build_parser
 
 ROOT = Path(askback.__file__).parent
 LAYERS = (
-    "errors records metrics options plots tables",
+    "errors records metrics options plots tables embedded",
     "ports chance",
     "prompts store",
     "stages engines readers",
-    "config cards meter embedded tasks",
+    "config cards meter tasks",
     "pipeline",
     "publish doctor progress",
     "api",

@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
 import made_up_run as made_up
+from askback import tables
 from askback.cards import base_of, cell, dataset_card, fenced, licence_fields, model_card, quick_start, size_category
 from askback.engines.bases import EMBEDDED
 from askback.engines.tokens import Tokens
@@ -167,6 +168,7 @@ def test_the_card_holds_the_whole_recipe_and_both_floors(tmp_path: Path) -> None
     card = card_of(write_adapter(tmp_path))
     assert all(f"| {key} |" in card.replace("\\", "") for key in made_up.training("backward")["recipe"])
     assert "| ROUGE-L | 17.00 (15.00–19.00) | 6.00 (4.00–8.00) | 13.00 (11.00–15.00) | 9.00 (7.00–11.00) |" in card
+    assert all(cell(note) in card for note in tables.score_notes(made_up.found()["evaluation"]["backward"]))
     assert "askback augment --model . file.txt" in card
     assert "2308.06259" in card
 

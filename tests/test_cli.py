@@ -80,7 +80,8 @@ def said(capsys: pytest.CaptureFixture[str], small_inputs: Path, tmp_path: Path)
 
 
 def test_a_wrong_seed_path_is_named(said: Any) -> None:
-    assert said(2, seed="nowhere.jsonl") == "askback: nowhere.jsonl: no such file"
+    line = said(2, seed="nowhere.jsonl")
+    assert line.startswith("askback: seed.path 'nowhere.jsonl': no such file; name the seed pairs")
     assert said(2, seed="no where").startswith("askback: seed.path 'no where' is neither on disk nor a data set")
 
 
@@ -250,6 +251,22 @@ def test_a_command_that_cannot_be_parsed_leaves_with_2(words: list[str], capsys:
     assert "usage: askback" in capsys.readouterr().err
 
 
+# --- train
+
+
+def test_only_training_needs_a_folder(capsys: pytest.CaptureFixture[str], small_inputs: Path) -> None:
+    words = ("train", "backward", "--seed", small_inputs / "pairs.jsonl", *ECHO)
+    assert "--out FOLDER" in refused(capsys, 2, *words)
+    assert askback(*words, "--show-labels", 1) == 2
+    assert "--show-labels needs engine.kind = local" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "many"])
+def test_labels_of_no_row_are_a_usage_error(capsys: pytest.CaptureFixture[str], count: str) -> None:
+    assert askback("train", "backward", "--seed", "x", "--show-labels", count) == 2
+    assert f"want a whole number from 1, got '{count}'" in capsys.readouterr().err
+
+
 # --- augment
 
 
@@ -349,7 +366,26 @@ def test_curate_keeps_or_rejects_every_pair_of_a_file(
     rejected = [json.loads(line) for line in (tmp_path / "kept.jsonl.rejected.jsonl").read_text().splitlines()]
     assert (len(rows), len(rejected)) == (10, 30)
     assert min(row["score"] for row in rows) >= max(float(row["detail"].split()[1]) for row in rejected)
-    assert capsys.readouterr().out.startswith("40 pairs: 10 kept in ")
+    assert capsys.readouterr().out == f"40 read: 10 kept in {kept}, 30 rejected in {kept}.rejected.jsonl\n"
+
+
+def test_curate_puts_aside_rows_that_are_no_pairs_and_goes_on(
+    capsys: pytest.CaptureFixture[str], small_inputs: Path, tmp_path: Path
+) -> None:
+    good = (small_inputs / "pairs.jsonl").read_text()
+    (tmp_path / "pairs.jsonl").write_text(good + good.splitlines()[0] + '\n{"instruction": "Why?"}\n{\n')
+    words = ("curate", tmp_path / "pairs.jsonl", "--format", "pairs", "--out", tmp_path / "kept.jsonl", *ECHO)
+    assert askback(*words, "--set", "curate.keep_from=1") == 0
+    aside = (tmp_path / "kept.jsonl.rejected.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["reason"] for line in aside) == ["bad_json", "duplicate", "missing_column"]
+    assert capsys.readouterr().out.startswith("43 read: 40 kept in ")
+
+
+def test_a_file_that_is_not_there_is_no_seed_where_it_is_no_seed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    line = refused(capsys, 2, "curate", "nowhere.jsonl", "--out", tmp_path / "kept.jsonl", *ECHO)
+    assert line == "askback: nowhere.jsonl: no such file"
 
 
 def test_curate_without_a_model_asks_the_base_itself(small_inputs: Path, tmp_path: Path) -> None:
@@ -374,6 +410,7 @@ def test_evaluate_shows_the_measures_beside_the_floors_and_writes_every_number(
     words = ("evaluate", "--model", models / "backward", "--seed", small_inputs / "pairs.jsonl")
     assert askback(*words, "--out", tmp_path / "found.json", "--set", "evaluate.bootstrap=100") == 0
     table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table[-3:]] == ["BLEU", "chrF2", "ROUGE"]
     assert table[0].split() == ["adapter", "base", "first_sentence", "shuffled"]
     assert [line.split()[0] for line in table[1:3]] == ["rougeL", "rouge1"]
     found = json.loads((tmp_path / "found.json").read_text())

@@ -11,7 +11,7 @@ import pytest
 
 import askback
 from askback.config import load_options
-from askback.embedded import DEMO, DOCUMENTS, SEED, TINY, over
+from askback.embedded import DEMO, DOCUMENTS, SEED
 
 QUICK = [
     "seed.limit=48",
@@ -40,7 +40,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (documents / file.name).write_bytes(file.read_bytes())
     (documents / "index.jsonl").write_bytes((DOCUMENTS / "index.jsonl").read_bytes())
     settings = [*QUICK, f'corpus.path="{documents}"', "backward.layout=plain"]
-    options = load_options(None, settings, over(TINY, DEMO))
+    options = load_options(None, settings, DEMO)
     return askback.run(options, folder / "run")
 
 

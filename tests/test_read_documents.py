@@ -148,6 +148,16 @@ def test_a_broken_index_is_an_error_for_its_labels_would_be_lost(tmp_path: Path)
         outcomes(write(tmp_path, {"index.jsonl": '{"file": "a.md"}\n{', "a.md": "a"}))
 
 
+@pytest.mark.parametrize("first", [{"file": "a.md", "text": "s"}, {"file": "a.md"}])
+def test_rows_called_index_that_hold_a_text_are_read(tmp_path: Path, first: dict[str, str]) -> None:
+    rows = [first, {"file": "b.md", "text": "t"}]
+    found = by_source(outcomes(write(tmp_path, {"index.jsonl": "\n".join(map(json.dumps, rows))})))
+    assert found == {
+        "index.jsonl:1": "document" if "text" in first else "no_text_column",
+        "index.jsonl:2": "document",
+    }
+
+
 def test_rows_called_index_without_files_are_documents(tmp_path: Path) -> None:
     assert by_source(outcomes(write(tmp_path, {"index.jsonl": '{"text": "t"}'}))) == {"index.jsonl:1": "document"}
 

@@ -16,6 +16,7 @@ import zstandard
 
 from askback.errors import ConfigError, DataError
 from askback.options import SeedOptions
+from askback.publish import dataset_row
 from askback.readers import rows as row_reader
 from askback.readers.rows import Located, read_rows, stream_rows
 from askback.readers.seed import FORMATS, read_seed
@@ -303,6 +304,15 @@ def test_a_table_that_fits_two_formats_is_refused_until_one_is_named(tmp_path: P
     assert texts(outcomes(file, format="dolly")) == [("Explain tides.", "Gravity.")]
 
 
+def test_the_rows_of_a_finished_data_set_are_read_as_pairs(tmp_path: Path) -> None:
+    made = Pair(id="x", instruction="Why tides?", output="The moon.", score=4.5, genre="science", licence="CC0-1.0")
+    file = write(tmp_path, jsonl(dataset_row(made)))
+    (pair,) = outcomes(file)
+    assert isinstance(pair, Pair)
+    assert (read_seed(SeedOptions(path=str(file))).format, pair.genre, pair.licence) == ("pairs", "science", "CC0-1.0")
+    assert texts([pair]) == texts(outcomes(file, format="messages")) == [("Why tides?", "The moon.")]
+
+
 def test_a_format_nobody_knows_or_no_row_has_is_refused(tmp_path: Path) -> None:
     file = str(write(tmp_path, jsonl(PAIR)))
     with pytest.raises(ConfigError, match="no format 'csv'; known are auto, guanaco"):
@@ -423,7 +433,7 @@ def test_a_place_without_rows_says_so(tmp_path: Path) -> None:
         read_seed(SeedOptions(path=str(tmp_path)))
     with pytest.raises(ConfigError, match=r"seed\.path is empty"):
         read_seed(SeedOptions())
-    with pytest.raises(ConfigError, match=r"data/seed\.jsonl: no such file"):
+    with pytest.raises(ConfigError, match=r"seed\.path 'data/seed\.jsonl': no such file; .*--seed.*hub"):
         read_seed(SeedOptions(path="data/seed.jsonl"))
     with pytest.raises(ConfigError, match=r"is neither on disk nor a data set .*hf auth login"):
         read_seed(SeedOptions(path=str(tmp_path / "none")))

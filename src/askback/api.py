@@ -103,11 +103,20 @@ def run(options: Options | Mapping[str, Any], out: str | Path, *, show: Any = No
     check_paths(options)
     with open_run(folder) as held:  # before the engine, which takes seconds: a folder in use is told at once
         engine = open_engine(options.engine)
+        options = with_presets(options, engine)
         write_text(folder / "run.toml", to_toml(options))
         with measured(folder / "cost.json", country=options.engine.country):
             pipeline.run(options, held, engine, show or pipeline.Silent())
         publish.publish(folder, options, engine.describe())
     return folder
+
+
+def with_presets(options: Options, engine: Engine) -> Options:
+    """Return the options with the presets' choices in place of what was left open, as they are written down."""
+    from askback.engines.presets import filled
+
+    tables = {name: filled(getattr(options, name), model_tokens=engine.max_tokens) for name in ("backward", "forward")}
+    return options.model_copy(update=tables)
 
 
 def check_paths(options: Options) -> None:

@@ -124,6 +124,7 @@ def model_card(
         seed_format=cell((tables.step(found, "seed").get("notes") or {}).get("format") or "unknown"),
         augmented=direction == "forward" and bool(tables.rounds(found)),
         scores=markdown(scores_table(direction, found)),
+        notes=cell(" ".join(tables.score_notes(_report(direction, found) or {}))),
         tests=markdown(tables.paired_tests(found)) if direction == "backward" else "",
         recipe=markdown(tables.recipe(training)),
         energy=cell(tables.energy(cost)),

@@ -102,8 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_seed(train)
     train.add_argument("--augmented", help="kept pairs that join the seed pairs (forward only), such as train.jsonl")
     _add_base(train)
-    _add_out(train)
-    train.add_argument("--show-labels", type=int, metavar="N", help="print what N rows are trained on, and stop")
+    train.add_argument("--out", help="folder for the model; not needed with --show-labels")
+    train.add_argument("--show-labels", type=_count, metavar="N", help="print what N rows are trained on, and stop")
     _add_settings(train)
 
     ask = _command(commands, "augment", run_augment, "write the instruction that each text answers")
@@ -119,6 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     curate = _command(commands, "curate", run_curate, "judge pairs and keep the best")
     curate.epilog = "example: askback curate pairs.jsonl --model models/forward --out kept.jsonl"
     curate.add_argument("input", help="pairs in any seed format, or the candidates folder of a run")
+    curate.add_argument("--format", help="format of the pairs (seed.format); found by looking when left out")
     curate.add_argument("--model", help="folder of the forward model that judges (default: the base itself)")
     curate.add_argument("--out", required=True, help="kept pairs as JSON lines; the others go to OUT.rejected.jsonl")
     _add_base(curate)
@@ -155,6 +156,13 @@ def _command(
     return parser
 
 
+def _count(text: str) -> int:
+    """Return a whole number from 1; argparse makes a usage error of anything else."""
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"want a whole number from 1, got {text!r}")
+    return int(text)
+
+
 def _add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", help="seed pairs: file, folder or hub data-set id (seed.path)")
     parser.add_argument("--format", help="format of the seed pairs (seed.format); found by looking when left out")
@@ -178,15 +186,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def read_options(args: argparse.Namespace, defaults: dict[str, Any] | None = None) -> "Options":
     """Lay the flags over the run file, the run file over the defaults of the base, and check the whole."""
     from askback.config import load_options, to_toml_value
-    from askback.embedded import TINY, over
 
     given = {key: getattr(args, flag, None) for key, flag in FLAGS.items()}
     settings = [f"{key}={to_toml_value(value)}" for key, value in given.items() if value is not None]
-    settings = [*settings, *args.set]
-    plain = load_options(args.config, settings, defaults)
-    if plain.engine.base == "tiny" or (args.base is None and _was_made_of_tiny(getattr(args, "model", None))):
-        return load_options(args.config, settings, over(TINY, defaults or {}))
-    return plain
+    if _was_made_of_tiny(getattr(args, "model", None)):
+        defaults = {"engine": {"base": "tiny"}}
+    return load_options(args.config, [*settings, *args.set], defaults)
 
 
 def _was_made_of_tiny(model: str | None) -> bool:
@@ -201,7 +206,7 @@ def run_demo(args: argparse.Namespace) -> None:
     """The main job on what lies in the package."""
     from askback.embedded import DEMO
 
-    _run(read_options(args, {**DEMO, "engine": {"base": "tiny"}}), Path(args.out))
+    _run(read_options(args, DEMO), Path(args.out))
 
 
 def run_run(args: argparse.Namespace) -> None:
@@ -242,6 +247,8 @@ def run_train(args: argparse.Namespace) -> None:
     options = read_options(args)
     if not options.seed.path:
         raise ConfigError("no seed is given: --seed PATH")
+    if not args.out and not args.show_labels:
+        raise ConfigError("no folder for the model is given: --out FOLDER (only --show-labels N needs none)")
     pairs, rejects, explained = commands.read_pairs(options)
     print(f"seed read as {explained}; {len(pairs)} pairs, {len(rejects)} rows rejected", file=sys.stderr)
     training, held = commands.held_out(pairs, options)
@@ -290,10 +297,10 @@ def run_curate(args: argparse.Namespace) -> None:
     from askback import commands
 
     options = read_options(args)
-    pairs = commands.read_any_pairs(Path(args.input), options)
+    rows = commands.read_any_pairs(Path(args.input), options)
     model = Path(args.model) if args.model else None
-    kept, rejected = commands.curate_file(pairs, model, options, _engine(args, options), Path(args.out))
-    print(f"{len(pairs)} pairs: {kept} kept in {args.out}, {rejected} in {args.out}.rejected.jsonl")
+    kept, rejected = commands.curate_file(rows, model, options, _engine(args, options), Path(args.out))
+    print(f"{len(rows)} read: {kept} kept in {args.out}, {rejected} rejected in {args.out}.rejected.jsonl")
 
 
 def run_evaluate(args: argparse.Namespace) -> None:

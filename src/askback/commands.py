@@ -19,7 +19,8 @@ from askback.records import Pair, Passage, Reject, content_id
 from askback.stages.augment import augment
 from askback.stages.curate import check_kept, check_parsed, keep
 from askback.store import open_run, read_json, read_part, shards, write_rows
-from askback.tasks import fit_model, layout_for, open_judge, prove_backward
+from askback.tables import score_notes
+from askback.tasks import fit_model, layout_for, open_judge, prove_backward, trained_on
 
 TEXTS_TOGETHER = 64
 """Texts that are asked about together: similar lengths then share a batch."""
@@ -40,13 +41,19 @@ def write_rejects(path: Path, unread: Sequence[Reject], report: FitReport) -> No
 
 
 def measure(model: Path, pairs: Sequence[Pair], options: Options, engine: Engine) -> dict[str, Any]:
-    """Return the measures of a backward model on pairs, beside its floors and the bare base.
+    """Return the measures of a backward model on the pairs it was not trained on, beside its floors and the bare base.
 
     Raises:
-        DataError: fewer than two pairs.
+        DataError: fewer than two such pairs.
     """
-    if len(pairs) < 2:
-        raise DataError(f"{len(pairs)} pairs are too few to evaluate on")
+    seen = trained_on(model)
+    unseen = [pair for pair in pairs if pair.id not in seen]
+    if len(unseen) < 2:
+        raise DataError(
+            f"{len(pairs) - len(unseen)} of {len(pairs)} pairs were trained on; {len(unseen)} others are too few to "
+            "evaluate on: give pairs the model has not seen"
+        )
+    pairs = unseen
     return prove_backward(engine, model, pairs, options.evaluate, seed=options.random_seed)
 
 
@@ -112,26 +119,36 @@ def read_augmented(path: Path) -> list[Pair]:
     """Return the kept pairs of a data set that askback wrote, as augmented training rows."""
     from askback.readers.seed import read_seed
 
+    _check_there(path)
     reading = read_seed(SeedOptions(path=str(path), format="pairs", language=""))
     return [replace(row, kind="augmented") for row in reading.outcomes if isinstance(row, Pair)]
 
 
-def read_any_pairs(path: Path, options: Options) -> list[Pair]:
-    """Return the pairs of a file in any seed format, or of the candidates folder of a run."""
+def read_any_pairs(path: Path, options: Options) -> list[Pair | Reject]:
+    """Return what the rows of a file in any seed format are, or the pairs of the candidates folder of a run."""
     if path.is_dir() and (parts := sorted(path.glob("part-*.parquet"))):
         return [pair for part in parts for pair in read_part(part, Pair)]
-    table = options.seed.model_copy(update={"path": str(path), "language": ""})
+    _check_there(path)
+    table = options.seed.model_copy(update={"path": str(path), "language": "", "limit": 0})
     pairs, rejects, _ = read_pairs(options.model_copy(update={"seed": table}))
-    if rejects:
-        raise DataError(f"{path}: {len(rejects)} rows are no pairs; the first: {rejects[0].source} {rejects[0].reason}")
-    return [replace(pair, passage=pair.passage or pair.id) for pair in pairs]
+    return [*rejects, *(replace(pair, passage=pair.passage or pair.id) for pair in pairs)]
+
+
+def _check_there(path: Path) -> None:
+    """Name a missing file here, where it is not the seed."""
+    from askback.readers.rows import row_format
+
+    if row_format(path) and not path.exists():
+        raise ConfigError(f"{path}: no such file")
 
 
 def curate_file(
-    pairs: Sequence[Pair], model: Path | None, options: Options, engine: Engine, out: Path
+    rows: Sequence[Pair | Reject], model: Path | None, options: Options, engine: Engine, out: Path
 ) -> tuple[int, int]:
-    """Write kept pairs to `out` and the others beside it; return both counts."""
-    outcomes = list(judge_pairs(pairs, model, options, engine))
+    """Write kept pairs to `out`, other pairs and rows that are none beside it; return both counts."""
+    pairs = [row for row in rows if isinstance(row, Pair)]
+    unread = [row for row in rows if isinstance(row, Reject)]
+    outcomes = [*unread, *judge_pairs(pairs, model, options, engine)]
     kept = write_rows(out, (asdict(row) for row in outcomes if isinstance(row, Pair)))
     aside = out.with_name(f"{out.name}.rejected.jsonl")
     return kept, write_rows(aside, (asdict(row) for row in outcomes if isinstance(row, Reject)))
@@ -231,11 +248,11 @@ def show_labels(direction: str, pairs: Sequence[Pair], options: TuneOptions, eng
 
 
 def measures_table(found: Mapping[str, Any]) -> str:
-    """Return the measures of a backward model beside base and floors, one a line."""
+    """Return the measures of a backward model beside base and floors, one a line, and how they were computed."""
     columns = {"adapter": found["backward"], "base": found["base"], **found["floors"]}
     lines = [f"{'':<14}" + "".join(f"{name:>22}" for name in columns)]
     for measure in ("rougeL", "rouge1", "rouge2", "bleu", "chrf", "nll_per_token", "retrieval"):
         cells = [column.get(measure) for column in columns.values()]
         shown = [f"{c['value']:.2f} [{c['low']:.2f}, {c['high']:.2f}]" if c and "low" in c else "-" for c in cells]
         lines.append(f"{measure:<14}" + "".join(f"{cell:>22}" for cell in shown))
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *score_notes(found["backward"])])

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from askback.embedded import fill_in
 from askback.errors import ConfigError
 from askback.options import Options, Table
 
@@ -39,7 +40,7 @@ def load_options(
 def check_options(raw: Mapping[str, Any], where: str) -> Options:
     """Return the options, or a ConfigError that names place, key and remedy."""
     try:
-        return Options.model_validate(raw)
+        return Options.model_validate(fill_in(raw))
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"])

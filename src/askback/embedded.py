@@ -1,8 +1,10 @@
 """The embedded default: what lies in the package, and the options that fit so small a base.
 
-Takes: nothing.  Gives: paths and a nested mapping for `load_options`.  Never: overrides what a user chose.
+Takes: what a user chose.  Gives: paths, and that laid over what so small a base wants.
+Never: overrides what a user chose.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,6 @@ SEED = DATA / "seed" / "pairs.jsonl"
 DOCUMENTS = DATA / "documents"
 
 TINY: dict[str, Any] = {
-    "random_seed": 1,
     "backward": {"preset": "tiny"},
     "forward": {"preset": "tiny"},
     "augment": {"max_new_tokens": 48},
@@ -25,13 +26,26 @@ TINY: dict[str, Any] = {
 DEMO: dict[str, Any] = {
     "seed": {"path": str(SEED), "held_out": 0.25},
     "corpus": {"path": str(DOCUMENTS), "licence": "Apache-2.0"},
+    # In minutes on two cores: texts cut to what fits 256 tokens one way, under one pass the other way.
+    "backward": {"epochs": 3, "max_tokens": 256},
+    "forward": {"epochs": 0.7},
+    "engine": {"base": "tiny"},
 }
-"""What `askback demo` adds to it."""
+"""What `askback demo` is run with."""
 
 
-def over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Lay one nested mapping of two levels over another."""
-    merged = {name: dict(table) if isinstance(table, dict) else table for name, table in below.items()}
-    for name, table in above.items():
-        merged[name] = {**merged.get(name, {}), **table} if isinstance(table, dict) else table
-    return merged
+def fill_in(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay what a user chose over what the embedded base wants, if that is the base chosen; else return it as it is.
+
+    A threshold of the user's own (`curate.keep_from`) takes the place of the share kept by default.
+    """
+    chosen = {name: dict(table) if isinstance(table, Mapping) else table for name, table in raw.items()}
+    if not isinstance(chosen.get("engine"), dict) or chosen["engine"].get("base") != "tiny":
+        return chosen
+    filled: dict[str, Any] = {**TINY, **chosen}
+    for name, table in TINY.items():
+        if isinstance(chosen.get(name, {}), dict):
+            filled[name] = {**table, **chosen.get(name, {})}
+    if "keep_from" in chosen.get("curate", {}) and "keep_top" not in chosen["curate"]:
+        filled["curate"]["keep_top"] = 0
+    return filled

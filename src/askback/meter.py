@@ -17,7 +17,8 @@ from askback.store import read_json, write_json
 def measured(file: Path, *, country: str) -> Iterator[None]:
     """Add {seconds, energy_kwh, co2_kg, country, how} of what happens inside to the list in `file`.
 
-    A killed session leaves no entry: its energy is not in the sum, and the cards say how many sessions are.
+    A session that fails or is interrupted leaves its entry too. A killed one leaves none: its energy is not in the
+    sum, and report and cards say so.
     """
     from codecarbon import OfflineEmissionsTracker
 
@@ -40,7 +41,8 @@ def measured(file: Path, *, country: str) -> Iterator[None]:
                 "co2_kg": found.emissions,
                 "country": country,
                 "processor": found.gpu_model or found.cpu_model,
-                "how": f"codecarbon {found.codecarbon_version}, {found.tracking_mode} mode, estimated without a meter",
+                "how": f"codecarbon {found.codecarbon_version}, {found.tracking_mode} mode, "
+                "estimated where no power meter can be read",
             }
         )
         write_json(file, sessions)

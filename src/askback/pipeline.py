@@ -13,10 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from glob import glob
 from pathlib import Path
 from typing import Any, Protocol
 
-from askback.chance import split
+from askback.chance import normal, split
 from askback.errors import DataError
 from askback.options import Options, TuneOptions
 from askback.ports import Engine
@@ -96,7 +97,7 @@ def run(options: Options, held: Run, engine: Engine, show: Show) -> None:
     job = Job(held, options, engine, show)
     seed = job.read_seed()
     documents = job.read_corpus()
-    passages = job.cut(documents)
+    passages = job.cut(documents, seed)
     backward = job.tune_backward(seed)
     candidates = job.ask(passages, backward)
     forwards = [job.tune_forward(0, seed, None)]
@@ -152,20 +153,23 @@ class Job:
         )
         return self._do(step, lambda: self._write(step, read_documents(options)), unit="documents")
 
-    def cut(self, documents: Step[Document]) -> Step[Passage]:
-        """Passages: the text under one heading, where it is fit to be an answer."""
+    def cut(self, documents: Step[Document], seed: Step[Pair]) -> Step[Passage]:
+        """Passages: the text under one heading, where it is fit to be an answer and is no held-out output."""
         options = self.options.passages
+        held = {normal(pair.output) for pair in self.split(seed)[1]}
         step = self._step(
             "passages",
             Passage,
             options=options,
             input=documents.fingerprint,
+            held_out=[seed.fingerprint, self.options.seed.held_out],
             code=code("stages.segment", "stages.clean"),
         )
 
         def work() -> dict[str, Any]:
             used: set[str] = set()
-            self._write(step, _note_documents(clean(segment(documents.read(), options), options), used))
+            cleaned = clean(segment(documents.read(), options), options)
+            self._write(step, _note_documents(_without(held, cleaned), used))
             total = documents.manifest.written if documents.manifest else 0
             return {"notes": {"documents": total, "documents_used": len(used), "documents_unused": total - len(used)}}
 
@@ -278,7 +282,8 @@ class Job:
         options, chance = self.options.evaluate, self.options.random_seed
         layout = read_layout(backward.folder / ADAPTER, "backward")
         before: list[Step[Any]] = [seed, backward, judged, kept, *forwards]
-        _, held = self.split(seed)
+        everything = self.split(seed)[1]
+        held, beyond = everything[: self.options.seed.held_out_most], everything[self.options.seed.held_out_most :]
         step = self._step(
             "evaluation",
             Pair,
@@ -298,7 +303,10 @@ class Job:
                 ),
             }
             write_json(step.folder / EVALUATION, result)
-            return {"counts": {"read": len(held), "written": len(held)}, "files": [step.folder / EVALUATION]}
+            step.reject(Reject(pair.id, "held_out_most", "held out, but not evaluated", pair.source) for pair in beyond)
+            counts = {"read": len(everything), "written": len(held)}
+            counts |= {"reason:held_out_most": len(beyond)} if beyond else {}
+            return {"counts": counts, "files": [step.folder / EVALUATION]}
 
         return self._do(step, work)
 
@@ -313,7 +321,7 @@ class Job:
     # --- how a step is done
 
     def split(self, seed: Step[Pair]) -> tuple[list[Pair], list[Pair]]:
-        """Return training and held-out seed pairs.
+        """Return training and held-out seed pairs; more may be held out than are evaluated.
 
         Raises:
             DataError: one of the sides is empty.
@@ -325,7 +333,7 @@ class Job:
                 f"{len(training)} seed pairs to train on and {len(held)} held out are too few; "
                 "give more pairs, or change seed.held_out"
             )
-        return training, held[: options.held_out_most]
+        return training, held
 
     def _step(self, name: str, record: type[Any], *, options: Any, **depends: Any) -> Step[Any]:
         plain = options if isinstance(options, dict) else options.model_dump(mode="json")
@@ -388,7 +396,7 @@ class Job:
         reasons = step.reject(Reject(id, *why.split(": ", 1)) for id, why in report.rejected)
         counts = {"read": len(pairs), "written": report.examples, **{f"reason:{k}": n for k, n in reasons.items()}}
         files = [step.folder / TRAINING, *sorted((step.folder / ADAPTER).iterdir())]
-        return {"counts": counts, "files": files}
+        return {"counts": counts, "files": files, "notes": {"rows_cut": report.cut}}
 
     def _watch_steps(self, step: Step[Pair]) -> Callable[[int, int], None]:
         """Return what shows the steps of a training run; a resumed one begins where it was."""
@@ -409,6 +417,15 @@ class Job:
         self.show.note(f"seed read as {step.manifest.notes['format']}: {step.manifest.notes['explained']}")
         for pair, _ in zip(step.read(), range(2), strict=False):
             self.show.note(f"  instruction: {_line(pair.instruction)}\n  output:      {_line(pair.output)}")
+
+
+def _without(held: set[str], outcomes: Iterable[Passage | Reject]) -> Iterator[Passage | Reject]:
+    """Reject passages that are the output of a held-out pair: they would be judged and trained on."""
+    for outcome in outcomes:
+        if isinstance(outcome, Passage) and normal(outcome.text) in held:
+            yield Reject(outcome.id, "held_out_text", outcome.heading, outcome.source)
+        else:
+            yield outcome
 
 
 def _note_documents(outcomes: Iterable[Passage | Reject], used: set[str]) -> Iterator[Passage | Reject]:
@@ -436,8 +453,12 @@ def _line(text: str, size: int = 100) -> str:
 
 
 def input_hash(path: str) -> str:
-    """Return the hash of what is read from the disk, or the name of what is not on it."""
-    return file_hash(Path(path)) if path and Path(path).exists() else path
+    """Return the hash of what is read from the disk (for a glob, of every file it names), or else the name itself."""
+    if path and Path(path).exists():
+        return file_hash(Path(path))
+    found = [Path(name) for name in sorted(glob(path, recursive=True))] if path else []  # noqa: PTH207
+    parts = [f"{file} {file_hash(file)}" for file in found if file.is_file()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest() if parts else path
 
 
 def code(*modules: str) -> str:

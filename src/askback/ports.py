@@ -53,7 +53,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A generated text and why it ended: "stop" (its own stop token) or "length" (cut off)."""
+    """A generated text and why it ended: "stop" (its own stop token), "length" (cut off), "no_room" (never begun)."""
 
     text: str
     finish: str
@@ -88,8 +88,8 @@ class Generate(Protocol):
 
 
 class Choose(Protocol):
-    def __call__(self, prompts: Iterable[Prompt], choices: Sequence[str]) -> Iterator[Choice]:
-        """Yield, per prompt and in order, how likely each choice is to come next."""
+    def __call__(self, prompts: Iterable[Prompt], choices: Sequence[str]) -> Iterator[Choice | None]:
+        """Yield, per prompt and in order, how likely each choice is to come next; None where no room is left."""
         ...
 
 
@@ -112,6 +112,8 @@ class FitReport:
     """(step, mean loss in nats per label token)."""
     rejected: tuple[tuple[str, str], ...] = ()
     """(id, reason) of examples that could not be trained on."""
+    cut: int = 0
+    """Rows trained on whose prompt's body did not fit and was cut at its end."""
     trainable_parameters: int = 0
     parameters: int = 0
     recipe: dict[str, Any] = field(default_factory=dict)

@@ -1,10 +1,11 @@
-"""One line per step with its rate and the time left; plain lines where there is no terminal.
+"""One line per step with its rate and the time left; where there is no terminal, a plain line now and then.
 
 Takes: what the pipeline tells.  Gives: lines on standard error.  Never: touches standard output, which is for results.
 """
 
 import sys
 import time
+from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from askback.store import Manifest
+
+PLAIN_LINE_EVERY_S = 15.0
+"""Least seconds between two lines of a step where there is no terminal."""
+CATCHING_UP_S = 1.0
+"""What a step reports sooner may be the work of an earlier session; it is left out of the rate."""
 
 
 class Watch:
@@ -30,8 +36,12 @@ class Watch:
             disable=quiet or not sys.stderr.isatty(),
         )
         self.task: Any = None
+        self.step = ""
+        self.total = 0
         self.count = 0
         self.began = 0.0
+        self.told = 0.0
+        self.caught_up = (0.0, 0)
         self.manifests: list[Manifest] = []
 
     def __enter__(self) -> "Watch":
@@ -45,7 +55,9 @@ class Watch:
     def begin(self, step: str, total: int, unit: str) -> None:
         """A step begins; `total` 0 is unknown."""
         self._drop()
+        self.step, self.total = step, total
         self.count, self.began = 0, time.monotonic()
+        self.told, self.caught_up = self.began, (self.began, 0)
         self.task = self.bars.add_task(step, total=total or None, rate="")
 
     def advance(self, count: int) -> None:
@@ -54,6 +66,22 @@ class Watch:
         seconds = max(1e-6, time.monotonic() - self.began)
         if self.task is not None:
             self.bars.update(self.task, advance=count, rate=f"{self.count / seconds:,.1f}/s")
+            if self.bars.disable:
+                self._tell(time.monotonic())
+
+    def _tell(self, now: float) -> None:
+        """Print how far the step is, unless that was said a moment ago."""
+        if now - self.began < CATCHING_UP_S:
+            self.caught_up = (now, self.count)
+        if now - self.told < PLAIN_LINE_EVERY_S:
+            return
+        self.told = now
+        since, before = self.caught_up
+        rate = (self.count - before) / (now - since)
+        parts = [f"{self.step:<15} {self.count:,}" + (f"/{self.total:,}" if self.total else ""), f"{rate:,.2f}/s"]
+        if self.total and rate:
+            parts.append(f"{timedelta(seconds=round((self.total - self.count) / rate))} left")
+        self.console.print("  ".join(parts), markup=False)
 
     def end(self, manifest: Manifest, *, reused: bool) -> None:
         """A step is done, now or in an earlier run."""

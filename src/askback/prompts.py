@@ -64,6 +64,12 @@ class Layout:
         """Return the forward example with its instruction left empty: what log p(output) is measured on."""
         return Example(pair.id, self._forward("", SYSTEM_LINES[self.system]), pair.output)
 
+    def around(self, question: Prompt, *, lead: str = "") -> Prompt:
+        """Return a question to a forward model as it was trained to be asked; `lead` begins its answer."""
+        asked = self._forward("\0", SYSTEM_LINES[self.system]).before
+        before, after = asked.split("\0")
+        return Prompt(before + question.before, question.body, question.after.rstrip() + after + lead)
+
     def _forward(self, instruction: str, system: str) -> Prompt:
         head = f"{system}\n\n" if system else ""
         return Prompt(f"{head}{self.before}{instruction}{self.after}", "")
@@ -137,12 +143,18 @@ class Rubric:
     before: str
     after: str
 
-    def prompt(self, pair: Pair, *, reasons: bool) -> Prompt:
-        """Return the question to the judge; the fence is one that the material cannot have guessed."""
+    def prompt(self, pair: Pair, *, reasons: bool, layout: Layout | None = None) -> Prompt:
+        """Return the question to the judge; the fence is one that the material cannot have guessed.
+
+        A forward model is asked in the layout it was tuned with, a bare base without one.
+        """
         fence = f"=== {content_id(pair.id, pair.instruction, pair.output)}"
         before = self.before.replace("{fence}", fence).replace("{instruction}", pair.instruction)
-        after = self.after.replace("{fence}", fence) + (ASK_REASONS if reasons else ASK_SCORE)
-        return Prompt(before, pair.output, after)
+        after = self.after.replace("{fence}", fence) + (ASK_REASONS if reasons else "")
+        lead = "" if reasons else ASK_SCORE
+        if layout is not None:
+            return layout.around(Prompt(before, pair.output, after), lead=lead)
+        return Prompt(before, pair.output, after + lead)
 
 
 def build_rubric(text: str = RUBRIC, where: str = "the built-in rubric") -> Rubric:

@@ -9,6 +9,7 @@ the manifest's fingerprint covers the step's options, inputs and code version. N
 clock except the `cost` of a manifest.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -50,7 +51,7 @@ def write_aside(path: Path) -> Iterator[IO[bytes]]:
         aside.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise Stopped(f"{path}: could not be written: {error.strerror}; free some room and run again") from error
+        raise _unwritable(path, error) from error
     finally:
         aside.unlink(missing_ok=True)
 
@@ -101,10 +102,31 @@ def write_folder(path: Path, fill: Callable[[Path], R]) -> R:
         aside.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise Stopped(f"{path}: could not be written: {error}; free some room and run again") from error
+        raise _unwritable(path, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return result
+
+
+def check_replaceable(path: Path, marker: str) -> None:
+    """Refuse to put a folder where something else already is: only a folder with our marker may be replaced.
+
+    Raises:
+        ConfigError: the path holds files that askback did not write.
+    """
+    there = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    if there and not (path / marker).exists():
+        raise ConfigError(f"{path} is there already and not of askback's making; give another folder with --out")
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _unwritable(path: Path, error: OSError) -> Stopped | ConfigError:
+    why = error.strerror or str(error)
+    if error.errno in NO_ROOM:
+        return Stopped(f"{path}: could not be written: {why}; free some room and run again")
+    return ConfigError(f"{path}: could not be written: {why}; give another place, or mend the rights")
 
 
 def drop_folder(path: Path) -> None:
@@ -425,7 +447,7 @@ def open_run(folder: Path) -> Iterator[Run]:
         lock.truncate()
         lock.write(f"process {os.getpid()} on {os.uname().nodename}")
         lock.flush()
-        for left in folder.rglob(".*.part"):  # a killed process's unfinished writing
+        for left in _unfinished(folder):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         for ledger in folder.glob("*/rejected-*.jsonl"):  # joined already, if the step has its manifest
             if (ledger.parent / MANIFEST).exists():
@@ -433,7 +455,14 @@ def open_run(folder: Path) -> Iterator[Run]:
         yield Run(folder)
 
 
+def _unfinished(folder: Path) -> list[Path]:
+    """Return what a killed process left half written, in the places where a run writes and nowhere else."""
+    places = [folder, folder / "dataset", folder / "models", *folder.glob("[0-9][0-9]-*")]
+    return [left for place in places for left in place.glob(".*.part")]
+
+
 def _open_lock(folder: Path) -> IO[str]:
+    check_replaceable(folder, ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return (folder / ".lock").open("a+")

@@ -23,6 +23,10 @@ SYSTEMS = {
 FLOORS = ("first_sentence", "shuffled")
 TEXT_SCORES = {"bleu": "BLEU", "chrf": "chrF2", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
 """Scores of an instruction beside the true one, 0 to 100."""
+ROUGE_WORDS = (
+    "ROUGE splits texts into unicode words, lowercased and unstemmed, and CJK (like every script that is written "
+    "without spaces) into single characters."
+)
 
 JUDGES = {
     "expected": (
@@ -36,10 +40,10 @@ JUDGES = {
         "answer to it. A reply without a score stays without one."
     ),
     "likelihood": (
-        "A base of a few million parameters cannot follow a rubric, and this judge reads none. It is the likelihood "
-        "gain: how much the instruction helps the forward model of the round before to predict the output, in nats "
-        "per token. The scores are the ranks of that gain, spread evenly from 1 to 5: they order the candidates of "
-        "one round and do not say how good any of them is."
+        "This judge reads no rubric, and so suits bases too small to follow one. It is the likelihood gain: how much "
+        "the instruction helps the forward model of the round before to predict the output, in nats per token. The "
+        "scores are the ranks of that gain, spread evenly from 1 to 5: they order the candidates of one round and do "
+        "not say how good any of them is."
     ),
 }
 """What a judge does and what its scores mean, in the words of the report and the data-set card."""
@@ -195,6 +199,13 @@ def _copy_label(measured: Mapping[str, Mapping[str, Any]]) -> str:
     return "Words copied from the output" + ("" if true is None else f" (true instructions: {percent(true)})")
 
 
+def score_notes(backward: Mapping[str, Any]) -> list[str]:
+    """Say how the text scores of a backward model's report were computed; nothing where none was measured."""
+    signed = ((TEXT_SCORES[name], (backward.get(name) or {}).get("signature")) for name in ("bleu", "chrf"))
+    notes = [f"{label} as computed by sacrebleu: {signature}." for label, signature in signed if signature]
+    return [*notes, ROUGE_WORDS] if backward.get("rougeL") else notes
+
+
 def paired_tests(found: Mapping[str, Any]) -> Table:
     """Return the backward model's ROUGE-L minus that of each floor and of the bare base, row by row."""
     tests = (found.get("evaluation") or {}).get("tests") or {}
@@ -251,7 +262,7 @@ def round_counts(found: Mapping[str, Any]) -> Table:
 
 
 def label_agreement(found: Mapping[str, Any]) -> Table:
-    """Return how each round agrees with what people said of the documents; no rows where nobody said anything."""
+    """Return how each round agrees with the documents' labels good and bad; no rows where they carry none."""
     rows = [
         (
             f"Round {at}",
@@ -264,7 +275,7 @@ def label_agreement(found: Mapping[str, Any]) -> Table:
         if (labels := made.get("labels"))
     ]
     columns = ("Round", "Precision of keeping", "Recall of keeping", "AUC of the score", "Labelled good")
-    return Table("Agreement with people's labels", columns, tuple(rows))
+    return Table("Agreement with the documents' labels", columns, tuple(rows))
 
 
 def lengths(found: Mapping[str, Any]) -> Table:
@@ -328,9 +339,8 @@ def energy(cost: Mapping[str, Any]) -> str:
     kwh, grams = float(cost.get("energy_kwh") or 0.0), 1000 * float(cost.get("co2_kg") or 0.0)
     made_in = "one session" if len(sessions) == 1 else f"{len(sessions)} sessions"
     return (
-        f"{significant(kwh)} kWh and {significant(grams)} g CO2-equivalent in {made_in} that ran to the end, with the "
-        f"grid of {countries} ({ways}). On a virtual machine, or where there is no meter, these are estimates from the "
-        "processor's rated power."
+        f"{significant(kwh)} kWh and {significant(grams)} g CO2-equivalent in {made_in}, failed ones included, killed "
+        f"ones not, with the grid of {countries} ({ways}). Estimates rest on the processor's rated power."
     )
 
 

@@ -17,6 +17,8 @@ from askback.stages import evaluate
 from askback.stages.curate import judge_expected, judge_likelihood, judge_reasoned
 from askback.store import write_folder
 
+TRAINED_ON = "trained_on.txt"
+"""Beside every model: the ids of the pairs it was given, so that no later measure uses one of them."""
 Judge = Callable[[list[Pair]], Iterable[Judgement]]
 
 
@@ -50,30 +52,37 @@ def fit_model(
     watch: Watch = ignore,
 ) -> FitReport:
     """Tune the base on pairs; the model's folder appears whole, with its layout in it, or not at all."""
-    examples = [layout.training_example(pair) for pair in pairs]
+    examples, ids = [layout.training_example(pair) for pair in pairs], [pair.id for pair in pairs]
     fit = engine.fit(options, seed=seed)
 
     def fill(folder: Path) -> FitReport:
         report = fit(examples, folder, watch)
         saved = layout.trained(report.recipe.get("max_tokens", 0))
         (folder / LAYOUT_FILE).write_text(saved.dumps(), encoding="utf-8")
+        (folder / TRAINED_ON).write_text("".join(f"{id}\n" for id in sorted({*ids})), encoding="utf-8")
         return report
 
     return write_folder(out, fill)
 
 
+def trained_on(model: Path) -> set[str]:
+    """Return the ids of the pairs a model was trained on; none where the model does not say."""
+    file = model / TRAINED_ON
+    return set(file.read_text(encoding="utf-8").split()) if file.exists() else set()
+
+
 def open_judge(engine: Engine, model: Path | None, options: CurateOptions, *, round: int, seed: int) -> Judge:
     """Return the judge that the options name, with `model` (or the bare base) as its model."""
+    layout = read_layout(model, "forward") if model else None
     if options.judge == "likelihood":
         likelihood = engine.likelihood(model)
-        layout = read_layout(model, "forward") if model else FORWARD_LAYOUT
-        return lambda pairs: judge_likelihood(pairs, likelihood, layout, round=round)
+        return lambda pairs: judge_likelihood(pairs, likelihood, layout or FORWARD_LAYOUT, round=round)
     rubric = read_rubric(options)
     if options.judge == "expected":
         choose = engine.choose(model)
-        return lambda pairs: judge_expected(pairs, choose, rubric, round=round)
+        return lambda pairs: judge_expected(pairs, choose, rubric, round=round, layout=layout)
     ask = engine.generate(model)
-    return lambda pairs: judge_reasoned(pairs, ask, rubric, options, round=round, seed=seed)
+    return lambda pairs: judge_reasoned(pairs, ask, rubric, options, round=round, seed=seed, layout=layout)
 
 
 def read_rubric(options: CurateOptions) -> Rubric:

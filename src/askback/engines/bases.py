@@ -51,9 +51,13 @@ class Base:
         from huggingface_hub import ModelCard
 
         card = Path(self.path) / "README.md"
-        if card.exists():
-            return str(ModelCard.load(card, ignore_metadata_errors=True).data.license or "unknown")
-        return "llama2" if "llama-2" in self.path.lower() else "unknown"
+        if Path(self.path).is_dir() and not card.exists():
+            return "unknown"
+        try:
+            found = ModelCard.load(card if card.exists() else self.path, ignore_metadata_errors=True)
+        except (OSError, ValueError):
+            return "unknown"  # the card of a hub base that is cached may be out of reach
+        return str(found.data.license or "unknown")
 
 
 def _sha256(file: Path) -> str:
@@ -114,11 +118,11 @@ def load_tokenizer(base: Base) -> Any:
 
 def load_base(base: Base, dtype: Any, *, four_bit: bool = False) -> Any:
     """Load the weights of a base in the given precision, or in four bits; safetensors only."""
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
 
     quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype) if four_bit else None
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             base.path,
             revision=base.revision,
             dtype=dtype,
@@ -128,6 +132,8 @@ def load_base(base: Base, dtype: Any, *, four_bit: bool = False) -> Any:
         )
     except (OSError, ValueError) as error:
         raise ConfigError(_why_not(base.name, error)) from error
+    model.generation_config = GenerationConfig()  # a base's own habits (penalties, sampling) are not ours
+    return model
 
 
 def adapter_base(adapter: Path) -> str:

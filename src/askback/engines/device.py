@@ -4,7 +4,7 @@ Takes: EngineOptions.  Gives: torch's own objects.  Never: knows a model.
 """
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from askback.errors import ConfigError
 from askback.options import EngineOptions
@@ -67,11 +67,24 @@ def autocasts(dtype: "torch.dtype", device: "torch.device") -> bool:
     return dtype == torch.bfloat16 and has_native_bf16(device)
 
 
+def cpus_at_hand() -> int:
+    """Return how many CPUs this process may run on, where the system can tell, or else how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def keep_to_one(arguments: Any) -> None:
+    """Keep a Trainer on the one device its model lies on: several visible ones would each get a part of the batch."""
+    _ = arguments.device  # looks for devices first, and sets the number that is overruled here
+    arguments._n_gpu = min(1, arguments.n_gpu)
+
+
 def set_threads(options: EngineOptions) -> int:
     """Use the CPUs this process may run on, unless told otherwise; return their number."""
     import torch
 
-    threads = options.threads or len(os.sched_getaffinity(0))
+    threads = options.threads or cpus_at_hand()
     torch.set_num_threads(threads)
     return threads
 
@@ -92,5 +105,5 @@ def describe(options: EngineOptions) -> dict[str, str]:
     return {
         "device": name,
         "precision": str(pick_dtype(options, device)).removeprefix("torch."),
-        "threads": str(options.threads or len(os.sched_getaffinity(0))),
+        "threads": str(options.threads or cpus_at_hand()),
     }

@@ -10,15 +10,29 @@ from typing import Any
 
 import torch
 
-SHAPED_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
-"""Config entries of architectures whose logits are more than `head(hidden)`."""
+PROBE_TOKENS = 8
 
 
 def logits_at(network: Any, ids: torch.Tensor, mask: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Return float32 logits [positions, vocabulary] at the True entries of `wanted` [rows, tokens], in row order."""
     causal = network.get_base_model() if hasattr(network, "get_base_model") else network
-    if any(getattr(causal.config, name, None) for name in SHAPED_HEADS):
+    if not has_plain_head(causal, ids[:1, :PROBE_TOKENS]):
         whole = causal(input_ids=ids, attention_mask=mask, use_cache=False).logits
         return whole[wanted].float()  # type: ignore[no-any-return]
     hidden = causal.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     return causal.get_output_embeddings()(hidden[wanted]).float()  # type: ignore[no-any-return]
+
+
+def has_plain_head(causal: Any, ids: torch.Tensor) -> bool:
+    """Whether the network's logits are `head(hidden)` and no more; tried once for each network, on a few tokens."""
+    known = getattr(causal, "_askback_plain_head", None)
+    if known is None:
+        trained = causal.training
+        causal.eval()
+        with torch.no_grad():
+            hidden = causal.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            made = causal.get_output_embeddings()(hidden).float()
+            known = torch.allclose(made, causal(input_ids=ids, use_cache=False).logits.float(), rtol=1e-3, atol=1e-3)
+        causal.train(trained)
+        causal._askback_plain_head = known
+    return bool(known)

@@ -8,7 +8,7 @@ import gc
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from askback.engines import batches, device
 from askback.engines.bases import load_base, load_tokenizer, open_base
@@ -17,11 +17,10 @@ from askback.errors import ConfigError
 from askback.options import EngineOptions, TuneOptions
 from askback.ports import Ask, Choice, Example, Fit, Generate, Likelihood, LogLikelihood, Prompt, Reply, Sampling
 
-if TYPE_CHECKING:
-    pass
-
 WINDOW = 1024
 """Requests looked at together so that similar lengths share a batch."""
+NO_ROOM = Reply("", "no_room")
+"""The answer to a prompt whose fixed parts and new tokens together are longer than the base reads."""
 SHARED_TOKENS = 1024
 """Target tokens that are scored together after a prompt they share."""
 
@@ -138,25 +137,20 @@ class LocalEngine:
     # --- one window at a time
 
     def _generate(self, model: Path | None, asks: list[Ask], sampling: Sampling) -> Iterator[Reply]:
-        prompts = [self._prompt_ids(ask.prompt, self._room(ask.prompt) - sampling.max_new_tokens) for ask in asks]
+        made = [self.tokens.prompt(ask.prompt, self._room(ask.prompt) - sampling.max_new_tokens) for ask in asks]
+        prompts = {position: ids for position, found in enumerate(made) if found is not None for ids in found[:1]}
         replies: dict[int, Reply] = {}
-        lengths = [len(ids) + sampling.max_new_tokens for ids in prompts]
+        order = list(prompts)
+        lengths = [len(prompts[i]) + sampling.max_new_tokens for i in order]
         for batch in batches.by_token_budget(lengths, self.options.batch_tokens):
-            made = self._generate_batch(model, [prompts[i] for i in batch], [asks[i].seed for i in batch], sampling)
-            replies.update(zip(batch, made, strict=True))
-        yield from (replies[position] for position in range(len(asks)))
+            asked = [order[k] for k in batch]
+            seeds = [asks[i].seed for i in asked]
+            texts = self._generate_batch(model, [prompts[i] for i in asked], seeds, sampling)
+            replies.update(zip(asked, texts, strict=True))
+        yield from (replies.get(position, NO_ROOM) for position in range(len(asks)))
 
     def _room(self, prompt: Prompt) -> int:
         return min(self.max_tokens, prompt.most or self.max_tokens)
-
-    def _prompt_ids(self, prompt: Prompt, room: int) -> list[int]:
-        made = self.tokens.prompt(prompt, room)
-        if made is None:
-            raise ConfigError(
-                f"a prompt of {len(self.tokens.encode(prompt.before + prompt.after))} fixed tokens leaves no room in "
-                f"{room}; ask for fewer new tokens or use a base with a longer context"
-            )
-        return made[0]
 
     def _generate_batch(
         self, model: Path | None, prompts: list[list[int]], seeds: list[int], sampling: Sampling
@@ -246,10 +240,12 @@ class LocalEngine:
         with torch.inference_mode():
             logits = logits_at(network, ids.to(self.device), mask.to(self.device), wanted)
             targets = torch.cat([torch.tensor(row.target) for row in rows]).to(self.device)
-            losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none").double()
-        return [-float(part.sum()) for part in torch.split(losses.cpu(), [len(row.target) for row in rows])]
+            losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none").cpu().double()
+        return [-float(part.sum()) for part in torch.split(losses, [len(row.target) for row in rows])]
 
-    def choose_batch(self, model: Path | None, prompts: list[Prompt], choices: Sequence[str]) -> Iterator[Choice]:
+    def choose_batch(
+        self, model: Path | None, prompts: list[Prompt], choices: Sequence[str]
+    ) -> Iterator[Choice | None]:
         """Yield the probabilities at the answer slot of one window of prompts."""
         import torch
 
@@ -257,11 +253,14 @@ class LocalEngine:
 
         rows: list[Row] = []
         fills: list[list[list[int]]] = []
-        for prompt in prompts:
+        asked: list[int] = []
+        for position, prompt in enumerate(prompts):
             lead, fill = self.tokens.choice_slot(prompt.after, choices)
-            left = self.max_tokens - len(lead)
-            rows.append(Row("", (*self._prompt_ids(Prompt(prompt.before, prompt.body), left), *lead), ()))
-            fills.append(fill)
+            made = self.tokens.prompt(Prompt(prompt.before, prompt.body), self._room(prompt) - len(lead))
+            if made is not None:
+                rows.append(Row("", (*made[0], *lead), ()))
+                fills.append(fill)
+                asked.append(position)
         found: dict[int, Choice] = {}
         for batch in batches.by_token_budget([len(row) for row in rows], self.options.batch_tokens):
             ids, mask, _ = batches.pad_right([rows[i] for i in batch], self.tokens.pad)
@@ -273,8 +272,8 @@ class LocalEngine:
                 shares = torch.softmax(logits, dim=-1).cpu()
             for share, i in zip(shares, batch, strict=True):
                 each = tuple(float(share[fill].sum()) for fill in fills[i])
-                found[i] = Choice(each, max(0.0, 1.0 - sum(each)))
-        yield from (found[position] for position in range(len(prompts)))
+                found[asked[i]] = Choice(each, max(0.0, 1.0 - sum(each)))
+        yield from (found.get(position) for position in range(len(prompts)))
 
 
 class ChooseCall:
@@ -284,7 +283,7 @@ class ChooseCall:
         self.engine = engine
         self.model = model
 
-    def __call__(self, prompts: Iterable[Prompt], choices: Sequence[str]) -> Iterator[Choice]:
+    def __call__(self, prompts: Iterable[Prompt], choices: Sequence[str]) -> Iterator[Choice | None]:
         """Yield one Choice per prompt, in order."""
         for window in _windows(prompts):
             yield from self.engine.choose_batch(self.model, window, choices)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import torch
 
 
+BEYOND_STEPS = "beyond_steps: the bound of steps was reached before it"
+
+
 class Bench(Protocol):
     """What training needs of the engine that holds the base."""
 
@@ -56,6 +59,7 @@ def fit(engine: Bench, options: TuneOptions, *, seed: int) -> Fit:
         network = build_network(engine, recipe)
         order = batches.training_order([len(row) for row in rows], epochs=recipe.epochs, batch=recipe.batch, seed=seed)
         laid = [rows[i] for i in order]
+        used, unused = [rows[i] for i in sorted({*order})], [rows[i] for i in sorted({*range(len(rows))} - {*order})]
         checkpoints = checkpoint_folder(out.parent, laid, [asdict(recipe), seed, engine.base.hash])
         try:
             losses = train(network, laid, recipe, _Places(engine, checkpoints, options, watch), seed=seed)
@@ -66,13 +70,17 @@ def fit(engine: Bench, options: TuneOptions, *, seed: int) -> Fit:
                 network.unload().eval()  # also after a failure: the engine's base is as it was before
         drop_checkpoints(checkpoints)
         return FitReport(
-            examples=len(rows),
+            examples=len(used),
             epochs=recipe.epochs,
             steps=math.ceil(len(order) / recipe.batch),
             tokens=sum(len(rows[i]) for i in order),
             label_tokens=sum(len(rows[i].target) for i in order),
             losses=tuple(losses),
-            rejected=tuple(rejected),
+            rejected=(
+                *rejected,
+                *((row.id, "beyond_steps: the bound of steps was reached before it") for row in unused),
+            ),
+            cut=sum(row.cut > 0 for row in used),
             trainable_parameters=trainable,
             parameters=parameters,
             recipe=asdict(recipe),
@@ -186,6 +194,7 @@ def train(network: Any, rows: Sequence[Row], recipe: Recipe, places: _Places, *,
         bf16=device.autocasts(engine.dtype, engine.device),
         log_level="error",
     )
+    device.keep_to_one(arguments)
     trainer = LabelTrainer(
         model=network,
         args=arguments,

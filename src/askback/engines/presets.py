@@ -4,6 +4,7 @@ Takes: TuneOptions.  Gives: Recipe, with nothing left open.  Never: knows a mode
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from askback.errors import ConfigError
 from askback.options import TuneOptions
@@ -46,8 +47,8 @@ PRESETS = {
     # The reference card names r, alpha, dropout and targets; rate, epochs, batch and length are our choice.
     "card": _Preset(learning_rate=2e-4, epochs=3, batch=16, max_tokens=1024),
     "qlora": _Preset(learning_rate=2e-4, epochs=3, batch=16, max_tokens=1024, four_bit=True),
-    # A base of a few million parameters wants a rate fifty times higher; the bound keeps a CPU run in minutes.
-    "tiny": _Preset(learning_rate=1e-2, epochs=4, batch=8, max_tokens=512, steps=150),
+    # A base of a few million parameters wants a rate twenty times higher; the bound keeps a CPU run in minutes.
+    "tiny": _Preset(learning_rate=4e-3, epochs=4, batch=8, max_tokens=512, steps=150),
     # Li et al. 2023, section 3.1: 500 steps of 32 for 3,200 rows; the floor of the rate is absolute.
     "paper": _Preset(learning_rate=1e-5, epochs=5, batch=32, max_tokens=2048, floor=9e-6, weight_decay=0.1, lora=False),
 }
@@ -71,10 +72,10 @@ def resolve(options: TuneOptions, *, rows: int, model_tokens: int) -> Recipe:
         preset=options.preset,
         lora=preset.lora,
         four_bit=preset.four_bit,
-        rank=options.rank,
-        alpha=options.alpha,
-        dropout=options.dropout,
-        targets=options.targets,
+        rank=options.rank if preset.lora else 0,
+        alpha=options.alpha if preset.lora else 0,
+        dropout=options.dropout if preset.lora else 0.0,
+        targets=options.targets if preset.lora else (),
         learning_rate=options.learning_rate or preset.learning_rate,
         learning_rate_floor=options.learning_rate_floor or preset.floor,
         epochs=min(epochs, most * size / rows) if most and rows else epochs,
@@ -89,6 +90,24 @@ def resolve(options: TuneOptions, *, rows: int, model_tokens: int) -> Recipe:
             "the floor is a rate of its own, not a factor"
         )
     return recipe
+
+
+def filled(options: Any, *, model_tokens: int) -> Any:
+    """Return the table with the preset's choices in place of what was left open, as a run file shows it.
+
+    The paper's batch depends on the number of rows and stays open.
+    """
+    preset = PRESETS[options.preset]
+    choices = {
+        "learning_rate": preset.learning_rate,
+        "learning_rate_floor": preset.floor,
+        "epochs": preset.epochs,
+        "steps": preset.steps if not options.epochs else 0,
+        "batch": 0 if options.preset == "paper" else preset.batch,
+        "max_tokens": min(preset.max_tokens, model_tokens),
+        "weight_decay": preset.weight_decay,
+    }
+    return options.model_copy(update={name: value for name, value in choices.items() if not getattr(options, name)})
 
 
 def rate_factor(step: int, steps: int, recipe: Recipe) -> float:

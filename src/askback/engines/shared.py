@@ -35,7 +35,7 @@ def score_targets(
     places = [[lead - 1, *range(start, start + size)] for start, size in zip(starts, fed, strict=True)]
     logits = causal.get_output_embeddings()(hidden[[place for row in places for place in row]]).float()
     wanted = torch.tensor([token for target in targets for token in target], device=device)
-    losses = torch.nn.functional.cross_entropy(logits, wanted, reduction="none").double().cpu()
+    losses = torch.nn.functional.cross_entropy(logits, wanted, reduction="none").cpu().double()
     return [-float(part.sum()) for part in torch.split(losses, [len(target) for target in targets])]
 
 

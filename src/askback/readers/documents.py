@@ -3,7 +3,7 @@
 Takes: CorpusOptions: text, Markdown, HTML, and row files with a text column.
 Gives: one Document or Reject per file, or per row of a row file, in the order of their names.
 Never: leaves the folder it was given, or passes over a file in silence; only names with a leading dot are, and
-`index*.jsonl` files, whose rows say of a `file` which genre, quality and licence a person saw in it.
+`index*.jsonl` files without a text column, whose rows say of a `file` which genre, quality and licence it has.
 """
 
 import codecs
@@ -83,7 +83,7 @@ def read_documents(options: CorpusOptions) -> Iterator[Document | Reject]:
         DataError: there is, but no file of a readable kind; or a packed file or an index is damaged.
     """
     listing = _list_path(options.path)
-    files, labels = _split_off_indexes(listing.files)
+    files, labels = _split_off_indexes(listing.files, options.text_column)
     _check_readable(files, listing, options.path)
     sources = (_Source(file, name, labels.get(name, _Labels())) for name, file in files.items())
     outcomes = chain.from_iterable(_read_source(source, options) for source in sources)
@@ -203,16 +203,20 @@ def _suffix(file: Path) -> str:
 # --- what an index says of them
 
 
-def _split_off_indexes(files: dict[str, Path]) -> tuple[dict[str, Path], dict[str, _Labels]]:
-    indexes = {name: file for name, file in files.items() if _is_index(file)}
+def _split_off_indexes(files: dict[str, Path], text_column: str) -> tuple[dict[str, Path], dict[str, _Labels]]:
+    indexes = {name: file for name, file in files.items() if _is_index(file, text_column)}
     labels = {about: label for name, file in indexes.items() for about, label in _read_index(file, name)}
     return {name: file for name, file in files.items() if name not in indexes}, labels
 
 
-def _is_index(file: Path) -> bool:
+def _is_index(file: Path, text_column: str) -> bool:
+    """Whether the first row names a file and no row holds a text, which would be lost in an index."""
     if not file.match("index*.jsonl") or file.stat().st_size == 0:
         return False
-    return any(isinstance(item, Located) and "file" in item.row for item in islice(stream_rows(file), 1))
+    items = stream_rows(file)
+    names_a_file = any(isinstance(item, Located) and "file" in item.row for item in islice(items, 1))
+    items = stream_rows(file)
+    return names_a_file and not any(isinstance(item, Located) and text_column in item.row for item in items)
 
 
 def _read_index(file: Path, name: str) -> Iterator[tuple[str, _Labels]]:

@@ -98,8 +98,13 @@ def _open_items(path: str) -> Items:
     place = Path(path)
     if place.is_dir():
         return _folder_items(place)
-    if place.exists() or row_format(place):
+    if place.exists():
         return read_rows(place)
+    if row_format(place):
+        raise ConfigError(
+            f"seed.path {path!r}: no such file; name the seed pairs with seed.path or --seed: "
+            "a file, a folder or a hub data-set id"
+        )
     if _HUB_NAME.fullmatch(path):
         return _hub_items(path)
     raise ConfigError(_not_found(path, "no such file or folder"))
@@ -338,7 +343,14 @@ def _is_list_of_objects(value: object) -> bool:
 
 
 def _first_turn_has(column: str, key: str) -> Callable[[Row], bool]:
-    return lambda row: _is_list_of_objects(row[column]) and bool(row[column]) and key in row[column][0]
+    """Return the look of a conversation; a row with a pair beside it, as askback's own data sets have, is no such."""
+
+    def looks(row: Row) -> bool:
+        if "instruction" in row and "output" in row:
+            return False
+        return _is_list_of_objects(row[column]) and bool(row[column]) and key in row[column][0]
+
+    return looks
 
 
 # --- layouts: trees of messages, as OpenAssistant publishes them

@@ -25,7 +25,7 @@ def augment(
     asks = (Ask(layout.prompt(pair), row_seed(seed, pair.passage, pair.candidate)) for pair in blanks)
     seen: set[tuple[str, str]] = set()
     for (passage, number), reply in zip(wanted, ask(asks, sampling), strict=True):
-        verdict = check_reply(reply, layout, min_chars=options.min_chars)
+        verdict = check_reply(reply, layout, min_chars=options.min_chars, text=passage.text)
         key = (passage.id, reply.text.casefold())
         if verdict.keep and key in seen:
             verdict = Verdict(False, "same_candidate", excerpt(reply.text))
@@ -55,15 +55,17 @@ def _candidate(passage: Passage, number: int, instruction: str) -> Pair:
     )
 
 
-def check_reply(reply: Reply, layout: Layout, *, min_chars: int) -> Verdict:
-    """Say whether a reply can be an instruction at all."""
+def check_reply(reply: Reply, layout: Layout, *, min_chars: int, text: str = "") -> Verdict:
+    """Say whether a reply to a prompt around `text` can be an instruction at all."""
+    if reply.finish == "no_room":
+        return Verdict(False, "no_room", "the prompt and the new tokens are longer than the base reads")
     if reply.finish == "length":
         return Verdict(False, "cut_off", excerpt(reply.text))
     if len(reply.text) < min_chars or not any(character.isalpha() for character in reply.text):
         return Verdict(False, "empty", excerpt(reply.text))
     if is_loop(reply.text):
         return Verdict(False, "repeated_loop", excerpt(reply.text))
-    if echoes(reply.text, layout):
+    if echoes(reply.text, layout) or copies(reply.text, text):
         return Verdict(False, "prompt_echo", excerpt(reply.text))
     return OK
 
@@ -86,6 +88,12 @@ def echoes(text: str, layout: Layout) -> bool:
     plain = _plain(text)
     sentences = re.split(r"[.:\n]+", f"{layout.before}\n{layout.after}")
     return any(len(sentence) > 15 and sentence in plain for sentence in map(_plain, sentences))
+
+
+def copies(reply: str, text: str, *, words: int = 8) -> bool:
+    """Whether a reply of at least so many words stands in the text word for word: the prompt said again."""
+    plain = _plain(reply)
+    return len(plain.split()) >= words and plain in _plain(text)
 
 
 def _plain(text: str) -> str:

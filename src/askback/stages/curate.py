@@ -15,12 +15,19 @@ from askback.prompts import DIGITS, Layout, Rubric, parse_score
 from askback.records import Judgement, Pair, Reject, excerpt
 
 RETRIES = 2
+TOO_LONG = "too_long"
+"""A pair the judge has no room to read: rejected under that name, and no sign of a weak judge."""
 
 
-def judge_expected(pairs: Sequence[Pair], choose: Choose, rubric: Rubric, *, round: int) -> Iterator[Judgement]:
+def judge_expected(
+    pairs: Sequence[Pair], choose: Choose, rubric: Rubric, *, round: int, layout: Layout | None = None
+) -> Iterator[Judgement]:
     """Yield the expected score under the judge's own probabilities of the digits 1 to 5: one forward pass each."""
-    prompts = (rubric.prompt(pair, reasons=False) for pair in pairs)
+    prompts = (rubric.prompt(pair, reasons=False, layout=layout) for pair in pairs)
     for pair, choice in zip(pairs, choose(prompts, DIGITS), strict=True):
+        if choice is None:
+            yield Judgement(pair=pair.id, round=round, judge="expected", score=None, outcome=TOO_LONG)
+            continue
         inside = sum(choice.probabilities)
         expected = sum(n * p for n, p in enumerate(choice.probabilities, start=1)) / inside if inside > 0 else None
         yield Judgement(
@@ -34,7 +41,14 @@ def judge_expected(pairs: Sequence[Pair], choose: Choose, rubric: Rubric, *, rou
 
 
 def judge_reasoned(
-    pairs: Sequence[Pair], ask: Generate, rubric: Rubric, options: CurateOptions, *, round: int, seed: int
+    pairs: Sequence[Pair],
+    ask: Generate,
+    rubric: Rubric,
+    options: CurateOptions,
+    *,
+    round: int,
+    seed: int,
+    layout: Layout | None = None,
 ) -> Iterator[Judgement]:
     """Yield the score of each reply's last score line; after two more tries without one, `parse_failed`."""
     replies: dict[str, str] = {}
@@ -43,7 +57,8 @@ def judge_reasoned(
         open_pairs = [pair for pair in pairs if pair.id not in scores]
         sampling = Sampling(0.0 if attempt == 0 else 0.7, 0.9, options.max_new_tokens)
         asks = [
-            Ask(rubric.prompt(p, reasons=True), row_seed(seed, f"{p.id}/judge{round}", attempt)) for p in open_pairs
+            Ask(rubric.prompt(p, reasons=True, layout=layout), row_seed(seed, f"{p.id}/judge{round}", attempt))
+            for p in open_pairs
         ]
         for pair, reply in zip(open_pairs, ask(asks, sampling), strict=True):
             replies[pair.id] = reply.text
@@ -70,7 +85,7 @@ def judge_likelihood(
     without = likelihood(layout.unconditional(pair) for pair in pairs)
     for pair, given, alone in zip(pairs, with_instruction, without, strict=True):
         if given is None or alone is None:
-            yield Judgement(pair=pair.id, round=round, judge="likelihood", score=None, outcome="too_long")
+            yield Judgement(pair=pair.id, round=round, judge="likelihood", score=None, outcome=TOO_LONG)
         else:
             gain = (given.total - alone.total) / given.tokens
             yield Judgement(pair=pair.id, round=round, judge="likelihood", score=gain)
@@ -96,7 +111,7 @@ def check_parsed(judgements: Sequence[Judgement], options: CurateOptions) -> Non
     Raises:
         DataError: the share without a score is above `curate.max_unparsed`; three of the replies are shown.
     """
-    failed = [j for j in judgements if j.score is None]
+    failed = [j for j in judgements if j.score is None and j.outcome != TOO_LONG]
     if len(failed) > options.max_unparsed * len(judgements):
         shown = "\n".join(f"  {j.pair}: {excerpt(j.detail) or j.outcome}" for j in failed[:3])
         raise DataError(
@@ -142,11 +157,17 @@ def check_kept(kept: int, judgements: Sequence[Judgement], options: CurateOption
         return
     scores = sorted(to_scores(judgements).values())
     bars = "\n".join(f"  {low:.1f} to {low + 0.5:.1f}: {_count(scores, low)}" for low in [1 + n / 2 for n in range(8)])
-    share = min(1.0, 2 * options.min_kept / max(1, len(scores)))
     raise DataError(
         f"{kept} of {len(scores)} candidates are kept, fewer than curate.min_kept = {options.min_kept}; "
-        f"the scores:\n{bars}\nlower curate.keep_from, or keep the best share: --set curate.keep_top={share:.2f}"
+        f"the scores:\n{bars}\n{_remedy(len(scores), options)}"
     )
+
+
+def _remedy(scored: int, options: CurateOptions) -> str:
+    if scored < options.min_kept:
+        return "there are too few candidates: give more documents, or lower curate.min_kept"
+    share = min(1.0, 2 * options.min_kept / scored)
+    return f"lower curate.keep_from, or keep the best share: --set curate.keep_top={share:.2f}"
 
 
 def _count(scores: Sequence[float], low: float) -> int:

@@ -54,7 +54,7 @@ def render_report(found: Found, cost: Mapping[str, Any], rows: Sequence[Mapping[
             figures=build_figures(found),
             tables=build_tables(found, cost),
             judge=tables.JUDGES.get(tables.judge_of(found), ""),
-            signature=((evaluation.get("backward") or {}).get("bleu") or {}).get("signature", ""),
+            score_notes=tables.score_notes(evaluation.get("backward") or {}),
             retrieval_why=(evaluation.get("backward") or {}).get("retrieval_why", ""),
             rows=[_row(row) for row in rows],
             examples=[_example(row) for row in examples(found)],
