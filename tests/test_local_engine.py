@@ -151,9 +151,12 @@ def test_a_prompt_longer_than_the_model_saw_in_training_is_cut_as_it_was_there(e
     assert replies(engine, [Ask(Prompt("", engine.tokens.decode(kept)))], GREEDY) == [cut]
 
 
-def test_words_that_may_not_be_cut_and_do_not_fit_are_an_error(engine: LocalEngine) -> None:
-    with pytest.raises(ConfigError, match="leaves no room"):
-        replies(engine, [Ask(Prompt(" ".join(WORDS * 40), "text"))], GREEDY)
+def test_words_that_may_not_be_cut_and_do_not_fit_get_no_answer_and_harm_no_other(engine: LocalEngine) -> None:
+    long = Prompt(" ".join(WORDS * 40), "text")
+    [refused, answered] = replies(engine, [Ask(long), ASKS[0]], GREEDY)
+    assert (refused.text, refused.finish) == ("", "no_room")
+    assert answered == replies(engine, [ASKS[0]], GREEDY)[0]
+    assert next(iter(engine.choose()([long, ASKS[0].prompt], DIGITS))) is None
 
 
 def test_no_request_is_no_reply(engine: LocalEngine) -> None:

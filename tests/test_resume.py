@@ -116,6 +116,7 @@ def test_another_number_of_rounds_leaves_nothing_of_the_old_one(
 
 
 def test_a_folder_that_is_no_step_is_left_alone(few_inputs: Path, tmp_path: Path) -> None:
+    do_steps(small_options(few_inputs), tmp_path / "run")
     mine = tmp_path / "run" / "99-mine" / "notes.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("keep")

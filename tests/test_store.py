@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from askback import store
-from askback.errors import ConfigError, IntegrityError, RunInUse, Stopped
+from askback.errors import ConfigError, IntegrityError, RunInUse
 from askback.records import Judgement, Pair, Reject
 from askback.store import Step, open_run, write_aside, write_folder, write_json, write_rows
 
@@ -90,7 +90,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_a_folder_cannot_take_the_name_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "model").write_text("mine")
-    with pytest.raises(Stopped, match="model: could not be written"):
+    with pytest.raises(ConfigError, match="model: could not be written"):
         write_folder(tmp_path / "model", lambda folder: (folder / "weights").write_text("new"))
     assert (tmp_path / "model").read_text() == "mine"
 
@@ -328,6 +328,7 @@ def test_a_run_can_be_opened_again_after_it_was_closed(tmp_path: Path) -> None:
 
 def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
     finished(tmp_path)
+    (tmp_path / ".lock").touch()
     before = {path.name for path in tmp_path.rglob("*")}
     (tmp_path / "05-candidates" / ".part-00002.parquet.123.part").write_bytes(b"half")
     (tmp_path / ".model.part" / ".weights.7.part").mkdir(parents=True)
@@ -340,6 +341,7 @@ def test_ledgers_of_an_unfinished_step_are_not_swept(tmp_path: Path) -> None:
     made = step(tmp_path)
     made.begin()
     made.write_part(0, [pair("a"), Reject("b", "empty")])
+    (tmp_path / ".lock").touch()
     with open_run(tmp_path):
         assert made.finish({}).rejected == 1
     assert [row["id"] for row in made.rejects()] == ["b"]
@@ -347,8 +349,18 @@ def test_ledgers_of_an_unfinished_step_are_not_swept(tmp_path: Path) -> None:
 
 def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
-    with pytest.raises(ConfigError, match="run: cannot be a run folder"), open_run(tmp_path / "run"):
+    with (
+        pytest.raises(ConfigError, match="run is there already and not of askback's making"),
+        open_run(tmp_path / "run"),
+    ):
         raise AssertionError("a file was opened as a run")
+
+
+def test_a_folder_of_somebody_elses_files_is_no_run_folder_and_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="give another folder with --out"), open_run(tmp_path):
+        raise AssertionError("somebody's folder was opened as a run")
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 # --- no room left

@@ -31,7 +31,7 @@ from askback.ports import Ask, Example, FitReport, Sampling
 from models import example, open_local
 
 WORDS = "the sea is salt and deep so ships may sail where fishes sleep a letter lamp under stone".split()
-QUICK = TuneOptions(preset="tiny", epochs=1, batch=4, max_tokens=64, checkpoint_every_s=3600)
+QUICK = TuneOptions(preset="tiny", learning_rate=1e-2, epochs=1, batch=4, max_tokens=64, checkpoint_every_s=3600)
 FEW = Sampling(temperature=0.0, max_new_tokens=4)
 EVERY_STEP = QUICK.model_copy(update={"checkpoint_every_s": 1e-9})
 

@@ -331,12 +331,20 @@ def _loading(adapter: Path, base: BaseNote) -> list[str]:
     ]
 
 
+SAMPLE_TEXT = (
+    "Tides rise and fall because the Moon pulls on the water that is nearer to it a little more strongly than on the "
+    "rest of the Earth. The sea bulges towards the Moon, and a second bulge forms on the far side. As the Earth turns "
+    "beneath these bulges, most coasts meet two high tides and two low tides each day. The Sun pulls as well: when it "
+    "stands in line with the Moon, at full and new moon, the tides are largest and are called spring tides. When the "
+    "two pull at right angles, the tides are small and are called neap tides."
+)
+"""A text as long as an answer: what a backward model was trained to hear a request in."""
+
+
 def _prompting(layout: Layout) -> list[str]:
     if layout.direction == "forward":
         return _prompting_forward(layout)
-    text = (
-        'text = "Tides rise and fall because the Moon pulls on the water that is nearer to it a little more strongly."'
-    )
+    text = f"text = {_literal(SAMPLE_TEXT)}"
     if not layout.before and not layout.after:
         return [text, 'ids = tokenizer(text, split_special_tokens=True)["input_ids"]']
     return [

@@ -15,10 +15,11 @@ from askback.chance import split
 from askback.errors import ConfigError, DataError
 from askback.options import AugmentOptions, EngineOptions, Options, SeedOptions, TuneOptions
 from askback.ports import Engine, FitReport
+from askback.prompts import LAYOUT_FILE
 from askback.records import Pair, Passage, Reject, content_id
 from askback.stages.augment import augment
 from askback.stages.curate import check_kept, check_parsed, keep
-from askback.store import open_run, read_json, read_part, shards, write_rows
+from askback.store import check_replaceable, open_run, read_json, read_part, shards, write_rows
 from askback.tables import score_notes
 from askback.tasks import fit_model, layout_for, open_judge, prove_backward, trained_on
 
@@ -29,7 +30,12 @@ TEXTS_TOGETHER = 64
 def train(
     direction: str, pairs: Sequence[Pair], out: Path, options: TuneOptions, engine: Engine, *, seed: int
 ) -> FitReport:
-    """Tune one model on pairs and write it into the folder `out`, whole or not at all."""
+    """Tune one model on pairs and write it into the folder `out`, whole or not at all.
+
+    Raises:
+        ConfigError: `out` holds files that askback did not write.
+    """
+    check_replaceable(out, LAYOUT_FILE)
     return fit_model(engine, pairs, layout_for(direction, options), options, out, seed=seed)
 
 

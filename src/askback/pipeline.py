@@ -22,7 +22,7 @@ from askback.errors import DataError
 from askback.options import Options, TuneOptions
 from askback.ports import Engine
 from askback.prompts import FORWARD_LAYOUT, Layout
-from askback.records import Document, Judgement, Pair, Passage, Reject
+from askback.records import Document, Judgement, Pair, Passage, Reject, content_id
 from askback.stages.augment import augment
 from askback.stages.clean import clean
 from askback.stages.curate import (
@@ -162,7 +162,7 @@ class Job:
             Passage,
             options=options,
             input=documents.fingerprint,
-            held_out=[seed.fingerprint, self.options.seed.held_out],
+            held_out=content_id(*sorted(held)),
             code=code("stages.segment", "stages.clean"),
         )
 
