@@ -87,6 +87,13 @@ def test_no_held_out_pair_is_trained_on(done: Path) -> None:
     assert held + training == seed == 96
 
 
+def test_the_cards_name_the_licences_of_base_and_data(done: Path) -> None:
+    card = (done / "models/forward/README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "seed pairs of pairs.jsonl: Apache-2.0 (96)" in card
+    assert "augmented pairs: Apache-2.0" in card
+
+
 def test_the_report_needs_nothing_from_outside(done: Path) -> None:
     page = (done / "report.html").read_text()
     assert "<script" not in page

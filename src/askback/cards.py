@@ -83,6 +83,17 @@ COLUMNS = {
 }
 
 
+def data_licences(direction: str, found: Mapping[str, Any]) -> list[str]:
+    """Return a line for each data set a model was trained on: its name and the licences of its rows."""
+    lines = []
+    augmented = found.get("dataset") if direction == "forward" else None
+    for name, part in (("seed pairs", found.get("seed")), ("augmented pairs", augmented)):
+        if part and part.get("licences"):
+            licences = ", ".join(f"{licence} ({count})" for licence, count in part["licences"].items())
+            lines.append(f"{name}{' of ' + part['name'] if part.get('name') else ''}: {licences}")
+    return lines
+
+
 def model_card(
     direction: str,
     adapter: Path,
@@ -116,6 +127,7 @@ def model_card(
         base=base,
         adapter=is_adapter(adapter),
         quick_start=quick_start(adapter, base, layout),
+        sources=data_licences(direction, found),
         layout=layout,
         frame=fenced(frame(layout)),
         training=training,

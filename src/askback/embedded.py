@@ -24,7 +24,7 @@ TINY: dict[str, Any] = {
 """What `--base tiny` means where the user says nothing else."""
 
 DEMO: dict[str, Any] = {
-    "seed": {"path": str(SEED), "held_out": 0.25},
+    "seed": {"path": str(SEED), "licence": "Apache-2.0", "held_out": 0.25},
     "corpus": {"path": str(DOCUMENTS), "licence": "Apache-2.0"},
     # In minutes on two cores: texts cut to what fits 256 tokens one way, under one pass the other way.
     "backward": {"epochs": 3, "max_tokens": 256},

@@ -22,6 +22,7 @@ class SeedOptions(Table):
     format: str = Field("auto", description="auto, or one of the formats `askback doctor` lists")
     turns: Literal["first", "all"] = Field("first", description="of a multi-turn row: first turn only, or each turn")
     language: str = Field("en", description="language kept where rows say theirs; empty keeps all")
+    licence: str = Field("", description="licence of pairs that do not name their own")
     limit: int = Field(0, ge=0, description="use at most this many pairs, chosen by content hash; 0 is all")
     held_out: float = Field(0.1, gt=0, lt=1, description="share of the pairs kept for evaluation, by content hash")
     held_out_most: int = Field(

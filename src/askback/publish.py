@@ -12,6 +12,7 @@ Never: asks a model, or counts anything that no manifest holds.
     rounds      {"1": {judge, judged, without_score, kept, floor, raw: {edges, counts}, scores: {edges, counts},
                        labels: null | {n, good, auc, precision, recall}}}
     evaluation  as stages.evaluate gives it: backward, base, floors, tests, forward, story
+    seed        {name, pairs, licences: {name: count}}
     dataset     {rows, instruction_chars, output_chars: {mean, sd, edges, counts}, licences, sources}
 """
 
@@ -99,6 +100,7 @@ def collect_metrics(folder: Path, options: Options, base: dict[str, Any]) -> dic
         "training": {path.parent.name[3:]: read_json(path) for path in sorted(folder.glob(f"[0-9][0-9]-*/{TRAINING}"))},
         "rounds": {str(number): round_metrics(folder, number, candidates) for number in rounds_of(folder)},
         "evaluation": read_json(step_folder(folder, "evaluation") / EVALUATION),
+        "seed": seed_metrics(rows_of(folder, "seed", Pair), options),
         "dataset": dataset_metrics(kept),
     }
 
@@ -141,6 +143,12 @@ def label_metrics(candidates: Sequence[Pair], scores: dict[str, float], kept: se
         "precision": right / len(chosen) if chosen else None,
         "recall": right / sum(good),
     }
+
+
+def seed_metrics(pairs: Sequence[Pair], options: Options) -> dict[str, Any]:
+    """Return what the seed pairs are called, and under which licences they stand."""
+    licences = Counter(pair.licence or options.seed.licence or "unknown" for pair in pairs)
+    return {"name": Path(options.seed.path).name, "pairs": len(pairs), "licences": dict(sorted(licences.items()))}
 
 
 def dataset_metrics(kept: Sequence[Pair]) -> dict[str, Any]:
