@@ -75,8 +75,6 @@ def open_for(model: Path, *, base: str = "", settings: Mapping[str, Any] | None 
     ours = note.get("base") in ("tiny", "echo")  # names of this package, wherever it is installed
     name = base or (note["base"] if ours else adapter_base(model) or str(model))
     preset = {"kind": note["kind"]} if "kind" in note else {}
-    if name == "tiny":
-        preset["precision"] = "float32"
     raw = {"engine": {"base": name, **preset, **dict(settings or {})}}
     engine = open_engine(check_options(raw, "load").engine)
     found = engine.describe()["hash"]

@@ -78,7 +78,7 @@ def fit(engine: Bench, options: TuneOptions, *, seed: int) -> Fit:
             losses=tuple(losses),
             rejected=(
                 *rejected,
-                *((row.id, "beyond_steps: the bound of steps was reached before it") for row in unused),
+                *((row.id, BEYOND_STEPS) for row in unused),
             ),
             cut=sum(row.cut > 0 for row in used),
             trainable_parameters=trainable,
