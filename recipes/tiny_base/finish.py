@@ -1,6 +1,7 @@
 """Turn a training run of train.py into the folder that the package ships: weights, tokenizer, curve, card.
 
-Takes: the --work folder of train.py, finished or not.  Gives: a Hugging Face folder with a card of measured figures.
+Takes: the --work folder of train.py, finished or with some stages left.  Gives: a Hugging Face folder with a card of
+measured figures.
 Never: writes a figure that the run did not measure.
 """
 
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import torch
 from codecarbon import OfflineEmissionsTracker
-from mix import SHARES, rows
-from train import build_model, build_tokenizer
+from mix import STAGES, Stage, rows
+from train import stage_folder
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 CARD = """\
 ---
@@ -37,8 +39,10 @@ anything but trying out a pipeline. Nothing was filtered out of its texts.
 
 ## Data and licences
 
-{tokens:.2f} million training tokens, some texts seen several times, laid out as `recipes/tiny_base/mix.py` says:
-{shares}.
+{tokens:.2f} million training tokens, some texts seen several times, laid out as `recipes/tiny_base/mix.py` says, in
+stages with a rate schedule each (share of the examples):
+
+{stages}
 
 | texts | licence |
 |---|---|
@@ -49,10 +53,14 @@ anything but trying out a pipeline. Nothing was filtered out of its texts.
 | Python Enhancement Proposals | public domain / CC0 |
 | tldr pages | CC BY 4.0 |
 | C4 and Wikipedia, small samples | ODC-BY, CC BY-SA 4.0 |
+| {own} pairs written for this base, on other subjects than the embedded seed | Apache-2.0 |
 
 Texts of the OASST validation trees and of the Guanaco evaluation part were left out by content. **The train parts of
 OASST, Guanaco and Dolly were seen in pretraining**: pairs held out of *those* measure too well on this base. Nothing of
-the embedded seed pairs and documents was seen.
+the embedded seed pairs and documents was seen; the {own} pairs are in their manner and by the same hands.
+
+Two attention heads were set by hand before training, so that the model copies (`recipes/tiny_base/plant.py`); they were
+trained like everything else.
 
 ## Measured
 
@@ -64,8 +72,8 @@ the embedded seed pairs and documents was seen.
 | energy, estimated from a power reading of {watts:.0f} W by codecarbon | {kwh:.3f} kWh |
 | carbon at the average grid of {country} | {carbon:.3f} kg CO2 |
 
-The loss curve lies beside this card in `curve.jsonl`; its held-out figures are on texts that partly stand in training
-under another view, so they show progress and nothing else. Made by `recipes/tiny_base`: fixed seed, one command.
+The loss curve lies beside this card in `curve.jsonl`; its held-out figures are on texts that were kept out before any
+view was made of them. Made by `recipes/tiny_base`: fixed seed, one command.
 """
 
 
@@ -110,37 +118,43 @@ def seconds(curve: list[dict]) -> float:
     return total
 
 
+def stage_words(stage: Stage) -> str:
+    shares = ", ".join(
+        f"{name.replace('_', ' ')} {share / sum(stage.shares.values()):.0%}" for name, share in stage.shares.items()
+    )
+    return f"{stage.tokens / 1e6:.1f} million tokens: {shares}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder train.py was given")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--vocabulary", type=int, default=4096)
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    args.seed, args.device = 7, "cpu"
-    model = build_model(args)
-    state = torch.load(args.work / "state.pt", weights_only=True, map_location="cpu")
-    model.load_state_dict(state["model"])
+    done = [number for number in range(1, len(STAGES) + 1) if stage_folder(args, number).exists()]
+    if not done:
+        raise SystemExit(f"{args.work} holds no finished stage: run train.py to the end of its first")
+    last = stage_folder(args, done[-1])
+    model, tokenizer = LlamaForCausalLM.from_pretrained(last), AutoTokenizer.from_pretrained(last)
     args.out.mkdir(parents=True, exist_ok=True)
-    model.to(torch.bfloat16).save_pretrained(args.out)
-    build_tokenizer(args).save_pretrained(args.out)
+    model.save_pretrained(args.out)
+    tokenizer.save_pretrained(args.out)
     curve = [json.loads(line) for line in (args.work / "curve.jsonl").read_text().splitlines()]
-    curve = [line for line in curve if line["step"] <= state["step"]]
+    curve = [line for line in curve if line.get("stage", 1) in done]
     measured = [line for line in curve if "bits_per_byte" in line]
     (args.out / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in measured))
-    clean, clean_rows = clean_bits_per_byte(model.float(), build_tokenizer(args), args.data)
+    clean, clean_rows = clean_bits_per_byte(model.float(), tokenizer, args.data)
     watts, per_kwh, processor = power()
     hours = seconds(curve) / 3600
     card = CARD.format(
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
-        layers=args.layers,
-        width=args.width,
-        vocabulary=args.vocabulary,
+        layers=model.config.num_hidden_layers,
+        width=model.config.hidden_size,
+        vocabulary=model.config.vocab_size,
         tokens=curve[-1]["tokens"] / 1e6,
-        shares=", ".join(f"{name.replace('_', ' ')} {share:.0%}" for name, share in SHARES.items()),
+        stages="\n".join(f"{number}. {stage_words(STAGES[number - 1])}" for number in done),
+        own=sum(1 for name in ("pairs.jsonl", "manner.jsonl") for _ in rows(Path(__file__).parent / name)),
         clean=clean,
         clean_rows=clean_rows,
         hours=hours,

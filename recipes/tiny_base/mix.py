@@ -1,12 +1,14 @@
 """Lay out the text the tiny base is trained on: documents, pairs forwards, pairs backwards.
 
-Takes: a folder of public text (see README.md).  Gives: (text, label) examples in a seeded order, where
-`label` is the tail of the text that names what the rest is about and weighs more in the loss.
-Never: reads the validation trees or the evaluation part, or uses a layout that askback itself uses.
+Takes: a folder of public text (see README.md), pairs.jsonl and manner.jsonl beside this file.  Gives: (text, label)
+examples in a seeded order, where `label` is the tail of the text that names what the rest is about and weighs more.
+Never: reads the validation trees, the evaluation part or the embedded seed pairs, or uses a layout of askback.
 
-The mix is shaped for copying, because that is the skill a backward model needs: an instruction about a
-text names what the text is about. Hence `reversed_pair`, `titled_section`, `about_words`, and `quoted`, which does
-nothing but copy and lets the heads that copy form early (Olsson et al. 2022).
+The mix is shaped for copying, because that is the skill a backward model needs: an instruction about a text names
+what the text is about. Hence `reversed_pair`, `titled_section`, `about_words`, and `quoted` and `repeated`, which do
+nothing but copy and keep the heads that copy alive (Olsson et al. 2022; plant.py puts them there).
+
+Texts are held out before any view is made of them, by their content, so that no view of a held-out text is trained on.
 """
 
 import gzip
@@ -15,6 +17,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -26,7 +29,10 @@ class Example(NamedTuple):
 
 
 class Sources(NamedTuple):
-    pairs: list[tuple[str, str]]  # instruction, output
+    pairs: list[tuple[str, str]]  # instruction, output: written as such
+    turns: list[tuple[str, str]]  # the same, found among messages
+    own: list[tuple[str, str]]  # those of the pairs that pairs.jsonl holds
+    manner: list[tuple[str, str]]  # those of manner.jsonl, which only the last stage reads
     guides: list[tuple[str, str]]  # title, body
     commands: list[tuple[str, str]]  # command, body
     prose: list[str]
@@ -49,6 +55,11 @@ ABOUT_WORDS = [
 ]  # fmt: skip
 QUOTES = ["It says: {q}", "A sentence from it: {q}", "Quote: {q}", "For example: {q}"]
 WORD = re.compile(r"[A-Za-z][a-z]{3,}")
+REQUEST = re.compile(
+    r"(what|how|why|who|when|where|which|can|could|is|are|do|does|should|would|will|please|write|explain|give|tell|list"
+    r"|describe|create|make|show|help|provide|suggest|compare|summari[sz]e|i|in)\b",
+    re.IGNORECASE,
+)
 
 
 def rows(path: Path) -> Iterator[dict[str, str]]:
@@ -87,26 +98,62 @@ def once(texts: Iterable[str], never: set[str]) -> Iterator[str]:
             yield text
 
 
-def read_sources(data: Path) -> Sources:
+def read_sources(data: Path, *, held: bool) -> Sources:
+    """Return the texts held out for the loss curve (about one in fifty, by content), or all others."""
     never = forbidden(data)
     by_kind: dict[str, list[str]] = {}
     for row in rows(data / "pretrain/text.jsonl.gz"):
         by_kind.setdefault(row["source"].split("/")[0], []).append(row["text"])
-    by_kind = {kind: list(once(texts, never)) for kind, texts in by_kind.items()}
+    by_kind = {kind: _side(once(texts, never), held) for kind, texts in by_kind.items()}
+    messages = [row["text"].strip() for row in rows(data / "oasst/messages_train_en.jsonl.gz")]
     asked = [first_turn(row["text"]) for row in rows(data / "oasst/guanaco_train_en.jsonl.gz")]
+    own, manner = (
+        [(row["instruction"], row["output"]) for row in rows(Path(__file__).parent / name)]
+        for name in ("pairs.jsonl", "manner.jsonl")
+    )
+    asked += own
+    contexts: list[str] = []
     for row in rows(data / "dolly/dolly_part.jsonl.gz"):
-        if not row["context"]:
+        if row["context"]:
+            contexts.append(row["context"])
+        else:
             asked.append((row["instruction"].strip(), row["response"].strip()))
-    pairs = [(i, o) for i, o in asked if i and o and normal(i) not in never and normal(o) not in never]
-    contexts = (row["context"] for row in rows(data / "dolly/dolly_part.jsonl.gz") if row["context"])
     return Sources(
-        pairs=pairs,
+        pairs=_pairs(asked, never, held),
+        turns=_pairs(find_turns(messages), never, held),
+        own=_pairs(own, never, held),
+        manner=_pairs(manner, never, held),
         guides=[guide for text in by_kind["freecodecamp-guide"] for guide in guide_sections(text)],
         commands=[(text.split("\n", 1)[0].lstrip("# "), text.split("\n", 1)[1]) for text in by_kind["tldr"]],
-        prose=[*by_kind["wikipedia-demo"], *by_kind["c4-demo"], *once(contexts, never)],
+        prose=[*by_kind["wikipedia-demo"], *by_kind["c4-demo"], *_side(once(contexts, never), held)],
         technical=[*by_kind["peps"], *by_kind["rust-book"]],
-        messages=list(once((row["text"] for row in rows(data / "oasst/messages_train_en.jsonl.gz")), never)),
+        messages=_side(once(messages, never), held),
     )
+
+
+def is_held(text: str) -> bool:
+    return hashlib.sha256(normal(text).encode()).digest()[0] < 5
+
+
+def _side(texts: Iterable[str], held: bool) -> list[str]:
+    return [text for text in texts if is_held(text) == held]
+
+
+def _pairs(pairs: Iterable[tuple[str, str]], never: set[str], held: bool) -> list[tuple[str, str]]:
+    """Return each pair once; its output decides which side it is on, as it does among the messages."""
+    kept = dict.fromkeys((i, o) for i, o in pairs if i and o and normal(i) not in never and normal(o) not in never)
+    return [(i, o) for i, o in kept if is_held(o) == held]
+
+
+def find_turns(messages: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield neighbours that look like request and reply: in tree pre-order a first reply follows its request."""
+    for asked, reply in pairwise(messages):
+        if not 12 <= len(asked) <= 300 or len(reply) < max(200, 1.3 * len(asked)):
+            continue
+        named = {word.lower() for word in WORD.findall(asked) if len(word) > 4}
+        shared = named & {word.lower() for word in WORD.findall(reply)}
+        if (asked.endswith("?") or REQUEST.match(asked)) and shared and len(shared) * 3 >= len(named):
+            yield asked, reply
 
 
 def guide_sections(text: str) -> Iterator[tuple[str, str]]:
@@ -145,8 +192,18 @@ def backwards(output: str, instruction: str, random: Random, frames: list[str] =
 
 
 def reversed_pair(sources: Sources, random: Random) -> Example:
-    instruction, output = random.choice(sources.pairs)
+    instruction, output = random.choice(sources.pairs if random.random() < 0.7 else sources.turns)
     return backwards(cut(output, random), instruction[:400], random)
+
+
+def own_pair(sources: Sources, random: Random) -> Example:
+    instruction, output = random.choice(sources.own)
+    return backwards(cut(output, random, least=300), instruction, random)
+
+
+def manner_pair(sources: Sources, random: Random) -> Example:
+    instruction, output = random.choice(sources.manner)
+    return backwards(cut(output, random, least=300), instruction, random)
 
 
 def titled_section(sources: Sources, random: Random) -> Example:
@@ -180,6 +237,16 @@ def quoted(sources: Sources, random: Random) -> Example:
     return backwards(text, random.choice(sentences), random, QUOTES)
 
 
+def repeated(sources: Sources, random: Random) -> Example:
+    """Say a stretch again and again, half the time with its words shuffled: nothing can be learnt but to copy."""
+    words = piece(random.choice(random.choice([sources.messages, sources.prose])), random, size=900).split()
+    words = words[: random.randint(8, 60)]
+    if random.random() < 0.5:
+        random.shuffle(words)
+    stretch = " ".join(words)
+    return Example(" ".join([stretch] * random.randint(2, 4)))
+
+
 def forward_pair(sources: Sources, random: Random) -> Example:
     instruction, output = random.choice(sources.pairs)
     return Example(random.choice(ANSWERS).format(i=instruction[:600], o=output[:1500]))
@@ -189,34 +256,60 @@ def plain(texts: list[str], random: Random) -> Example:
     return Example(piece(random.choice(texts), random))
 
 
-SHARES = {
-    "reversed_pair": 0.32,
-    "titled_section": 0.12,
+class Stage(NamedTuple):
+    """One stretch of training, with a rate schedule and a mix of its own; each goes on from the weights before it."""
+
+    tokens: float
+    decay: float  # last share of the stage over which the rate falls to 0
+    shares: dict[str, float]  # share of the examples (not of the tokens) that each view gives
+
+
+COPYING = {
+    "reversed_pair": 0.36,
+    "titled_section": 0.11,
     "named_command": 0.02,
-    "about_words": 0.10,
-    "quoted": 0.14,
-    "forward_pair": 0.12,
-    "messages": 0.11,
-    "prose": 0.05,
-    "technical": 0.02,
+    "about_words": 0.09,
+    "quoted": 0.08,
+    "repeated": 0.12,
+    "forward_pair": 0.09,
+    "messages": 0.08,
+    "prose": 0.04,
+    "technical": 0.01,
 }
-"""Share of the examples (not of the tokens) that each view gives."""
+ASKING = {
+    "reversed_pair": 0.48,
+    "own_pair": 0.08,
+    "titled_section": 0.08,
+    "named_command": 0.01,
+    "about_words": 0.04,
+    "quoted": 0.04,
+    "repeated": 0.03,
+    "forward_pair": 0.12,
+    "messages": 0.07,
+    "prose": 0.04,
+    "technical": 0.01,
+}
+STAGES = [Stage(6e6, 0.5, COPYING), Stage(4.5e6, 0.2, ASKING), Stage(4.5e6, 0.9, ASKING | {"manner_pair": 0.16})]
+"""Pure copying first, while the planted heads find their use; then mostly pairs; the manner asked for comes last."""
 
 
-def one_side(sources: Sources, *, held: bool) -> Sources:
-    """Return the texts held out for the loss curve (about one in fifty, by content hash), or the others."""
-
-    def is_held(item: object) -> bool:
-        return hashlib.sha256(repr(item).encode()).digest()[0] < 5
-
-    return Sources(*([item for item in items if is_held(item) == held] for items in sources))
-
-
-def examples(data: Path, *, seed: int, held: bool = False) -> Iterator[Example]:
+def examples(data: Path, *, seed: int, held: bool = False, shares: dict[str, float] = COPYING) -> Iterator[Example]:
     """Yield training (or held-out) examples without end, in an order that depends on the seed alone."""
-    sources, random = one_side(read_sources(data), held=held), Random(seed)
-    views = {"reversed_pair": reversed_pair, "titled_section": titled_section, "named_command": named_command,
-             "about_words": about_words, "quoted": quoted, "forward_pair": forward_pair}  # fmt: skip
+    sources, random = read_sources(data, held=held), Random(seed)
+    views = {
+        view.__name__: view
+        for view in (
+            reversed_pair,
+            own_pair,
+            manner_pair,
+            titled_section,
+            named_command,
+            about_words,
+            quoted,
+            repeated,
+            forward_pair,
+        )
+    }
     while True:
-        view = random.choices(list(SHARES), list(SHARES.values()))[0]
+        view = random.choices(list(shares), list(shares.values()))[0]
         yield views[view](sources, random) if view in views else plain(getattr(sources, view), random)

@@ -1,6 +1,6 @@
 """Train the tiny base from scratch: tokenizer, token rows, model, one checkpoint folder.
 
-Takes: --data (folder of public text), --work (scratch, resumable).  Gives: a Hugging Face folder in --out.
+Takes: --data (folder of public text), --work (scratch, resumable).  Gives: a Hugging Face folder per stage in --work.
 Never: touches held-out text (mix.py sees to that), nor starts again what --work already holds.
 """
 
@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mix import examples
+from mix import STAGES, Example, Stage, examples
+from plant import plant_copying
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -26,18 +27,15 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of public text, laid out as README.md says")
     parser.add_argument("--work", type=Path, required=True, help="scratch folder: token rows, checkpoints, loss curve")
-    parser.add_argument("--out", type=Path, help="where the finished model goes (default: WORK/model)")
-    parser.add_argument("--tokens", type=float, default=4.5e6, help="training tokens in all")
-    parser.add_argument(
-        "--decay", type=float, default=0.5, help="last share of the tokens over which the rate falls to 0"
-    )
+    parser.add_argument("--scale", type=float, default=1.0, help="share of each stage's tokens to spend")
     parser.add_argument("--vocabulary", type=int, default=4096)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--context", type=int, default=512, help="tokens in a training row")
     parser.add_argument("--batch", type=int, default=4, help="rows in a step")
-    parser.add_argument("--muon-rate", type=float, default=0.02)
-    parser.add_argument("--adam-rate", type=float, default=0.003)
+    # At four times these rates the planted heads are gone within fifty steps (docs/log.md).
+    parser.add_argument("--muon-rate", type=float, default=0.005)
+    parser.add_argument("--adam-rate", type=float, default=0.001)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -67,18 +65,22 @@ def build_tokenizer(args: argparse.Namespace) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def build_rows(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast, name: str, tokens: int):
+def build_rows(
+    args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast, name: str, tokens: int, made: Iterator[Example]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ids and loss weights, both [rows, context + 1]."""
     file = args.work / f"{name}-{args.vocabulary}-{args.context}-{tokens}.npz"
     if not file.exists():
-        rows = list(islice(pack(args, tokenizer, held=name == "held"), tokens // args.context))
+        rows = list(islice(pack(args, tokenizer, made), tokens // args.context))
         ids, weights = zip(*rows, strict=True)
         np.savez(file, ids=np.array(ids, np.uint16), weights=np.array(weights, np.uint8))
     loaded = np.load(file)
     return torch.from_numpy(loaded["ids"].astype(np.int64)), torch.from_numpy(loaded["weights"].astype(np.float32))
 
 
-def pack(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast, *, held: bool) -> Iterator[tuple[list, list]]:
+def pack(
+    args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast, examples: Iterator[Example]
+) -> Iterator[tuple[list, list]]:
     """Yield rows of ids and weights; an example with a label always stands whole in its row, with its text.
 
     A label whose text was left behind in the row before teaches guessing. Plain text fills what is left over.
@@ -86,7 +88,7 @@ def pack(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast, *, held: 
     waiting: list[tuple[list[int], list[int]]] = []
     row: list[int] = []
     weight: list[int] = []
-    for example in examples(args.data, seed=args.seed, held=held):
+    for example in examples:
         head = [0, *tokenizer.encode(example.text.removesuffix(example.label), add_special_tokens=False)]
         tail = [*tokenizer.encode(example.label, add_special_tokens=False), 1] if example.label else [1]
         made = head + tail, [1] * len(head) + [LABEL_WEIGHT if example.label else 1] * len(tail)
@@ -119,7 +121,9 @@ def build_model(args: argparse.Namespace) -> LlamaForCausalLM:
         pad_token_id=2,
         initializer_range=0.02,
     )
-    return LlamaForCausalLM(config).to(args.device)
+    model = LlamaForCausalLM(config)
+    plant_copying(model, args.seed)
+    return model.to(args.device)
 
 
 def build_optimizers(args: argparse.Namespace, model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
@@ -169,24 +173,52 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer(args)
-    ids, weights = build_rows(args, tokenizer, "train", int(args.tokens))
-    held_ids, held_weights = build_rows(args, tokenizer, "held", 60_000)
-    bytes_per_token = len(tokenizer.decode(held_ids.flatten(), skip_special_tokens=True).encode()) / held_ids.numel()
-    model, steps = build_model(args), len(ids) // args.batch
+    held = build_rows(args, tokenizer, "held", 60_000, examples(args.data, seed=args.seed, held=True))
+    spent = 0
+    for number, stage in enumerate(STAGES, start=1):
+        if not stage_folder(args, number).exists():
+            train_stage(args, tokenizer, stage, number, spent, held)
+        spent += stage_steps(args, stage) * args.batch * args.context
+
+
+def stage_folder(args: argparse.Namespace, number: int) -> Path:
+    return args.work / f"stage-{number}"
+
+
+def stage_steps(args: argparse.Namespace, stage: Stage) -> int:
+    return int(stage.tokens * args.scale) // args.context // args.batch
+
+
+def train_stage(
+    args: argparse.Namespace,
+    tokenizer: PreTrainedTokenizerFast,
+    stage: Stage,
+    number: int,
+    spent: int,
+    held: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    """Train one stage from the weights of the one before it (the first from new ones) and keep its model folder."""
+    made = examples(args.data, seed=args.seed + 100 * (number - 1), shares=stage.shares)
+    ids, weights = build_rows(args, tokenizer, f"train-{number}", int(stage.tokens * args.scale), made)
+    bytes_per_token = len(tokenizer.decode(held[0].flatten(), skip_special_tokens=True).encode()) / held[0].numel()
+    model, steps = build_model(args), stage_steps(args, stage)
+    if number > 1:
+        model = LlamaForCausalLM.from_pretrained(stage_folder(args, number - 1), dtype=torch.float32).to(args.device)
+    model.train()
     optimizers = build_optimizers(args, model)
+    base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     size = sum(p.numel() for p in model.parameters()) / 1e6
-    print(f"{size:.2f} M parameters, {ids.numel() / 1e6:.2f} M tokens, {steps} steps", flush=True)
-    state, curve, start = args.work / "state.pt", args.work / "curve.jsonl", 0
+    print(f"stage {number}: {size:.2f} M parameters, {ids.numel() / 1e6:.2f} M tokens, {steps} steps", flush=True)
+    state, curve, start = args.work / f"state-{number}.pt", args.work / "curve.jsonl", 0
     if state.exists():
         kept = torch.load(state, weights_only=True)
         start = kept["step"]
         model.load_state_dict(kept["model"])
         for optimizer, saved in zip(optimizers, kept["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-    base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in build_optimizers(args, model)]
     began = time.monotonic()
     for step in range(start, steps):
-        share = rate_share(step, steps, args.decay)
+        share = rate_share(step, steps, stage.decay)
         for optimizer, rates in zip(optimizers, base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * share
@@ -202,13 +234,14 @@ def main() -> None:
         if (step + 1) % 20 == 0 or step + 1 == steps:
             speed = (step + 1 - start) * args.batch * args.context / (time.monotonic() - began)
             line = {
+                "stage": number,
                 "step": step + 1,
-                "tokens": (step + 1) * args.batch * args.context,
+                "tokens": spent + (step + 1) * args.batch * args.context,
                 "loss": round(loss.item(), 4),
                 "tokens_per_s": round(speed),
             }
             if (step + 1) % 200 == 0 or step + 1 == steps:
-                every, label = held_out(model, held_ids.to(args.device), held_weights.to(args.device))
+                every, label = held_out(model, *(tensor.to(args.device) for tensor in held))
                 line |= {
                     "bits_per_byte": every / math.log(2) / bytes_per_token,
                     "label_bits_per_byte": label / math.log(2) / bytes_per_token,
@@ -217,9 +250,10 @@ def main() -> None:
             with curve.open("a") as lines:
                 lines.write(json.dumps(line) + "\n")
             print(line, flush=True)
-    out = args.out or args.work / "model"
-    model.to(torch.bfloat16).save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    part = args.work / f"stage-{number}.part"
+    model.to(torch.bfloat16).save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    part.rename(stage_folder(args, number))
 
 
 if __name__ == "__main__":
