@@ -1,6 +1,6 @@
 """Read the rows of a JSON, CSV or Parquet file one at a time, each with its place.
 
-Takes: one file: .jsonl .ndjson .json .csv .tsv (each also .gz or .zst) or .parquet.
+Takes: one file, or the stream of one: .jsonl .ndjson .json .csv .tsv (each also .gz or .zst) or .parquet.
 Gives: a Located row, or a Reject for each row that cannot be read.
 Never: holds a whole file (a JSON list and a batch of Parquet excepted), or stops at a bad row; a damaged file
 is a DataError.
@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from askback.errors import ConfigError, DataError, borrow
 from askback.records import Reject, content_id, excerpt
@@ -81,6 +81,23 @@ def stream_rows(file: Path, name: str = "") -> Iterator[Located | Reject]:
     return _parquet_rows(file, name) if kind == ".parquet" else _TEXT_READERS[kind](_chunks(file), name)
 
 
+def stream_packed_rows(stream: BinaryIO, name: str) -> Iterator[Located | Reject]:
+    """Yield every row of a file that is no file of its own, as in an archive; Parquet must be a stream that seeks.
+
+    Raises:
+        DataError: the rows are damaged.
+        Exception: whatever reading the stream raises.
+    """
+    kind = row_format(Path(name))
+    if kind == ".parquet":
+        yield from _parquet_rows(stream, name)
+        return
+    try:
+        yield from _TEXT_READERS[kind](_unpacked(stream, Path(name).suffix.lower()), name)
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{name}: damaged or cut off: {error}") from error
+
+
 def readable_suffixes() -> list[str]:
     """Return the suffixes of row files, the compressed forms summed up."""
     return [*_TEXT_READERS, ".parquet", "and .gz or .zst of the text ones"]
@@ -103,14 +120,20 @@ def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _chunks(file: Path) -> Iterator[bytes]:
     """Yield the file's bytes, unpacked, without the byte-order mark."""
-    opened = gzip.open if file.suffix.lower() == ".gz" else open
     try:
-        with opened(file, "rb") as stream:
-            chunks = _unpack_zstd(stream) if file.suffix.lower() == ".zst" else _read_chunks(stream, _CHUNK_BYTES)
-            yield next(chunks, b"").removeprefix(codecs.BOM_UTF8)
-            yield from chunks
+        with file.open("rb") as stream:
+            yield from _unpacked(stream, file.suffix.lower())
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"{file}: damaged or cut off, get the file again: {error}") from error
+
+
+def _unpacked(stream: BinaryIO, suffix: str) -> Iterator[bytes]:
+    if suffix == ".zst":
+        chunks = _unpack_zstd(stream)
+    else:
+        chunks = _read_chunks(gzip.GzipFile(fileobj=stream) if suffix == ".gz" else stream, _CHUNK_BYTES)
+    yield next(chunks, b"").removeprefix(codecs.BOM_UTF8)
+    yield from chunks
 
 
 def _read_chunks(stream: Any, size: int) -> Iterator[bytes]:
@@ -256,7 +279,7 @@ def _check_header(fields: list[str] | Reject, where: str) -> list[str]:
 # --- Parquet
 
 
-def _parquet_rows(file: Path, name: str) -> Iterator[Located | Reject]:
+def _parquet_rows(file: Path | BinaryIO, name: str) -> Iterator[Located | Reject]:
     parquet = borrow("pyarrow.parquet")
     number = 0
     try:
@@ -267,7 +290,7 @@ def _parquet_rows(file: Path, name: str) -> Iterator[Located | Reject]:
                     where = f"{name}:{number}"
                     yield reject(where, "bad_utf8", single) if isinstance(single, str) else Located(where, single)
     except (OSError, ValueError) as error:  # what Arrow raises for a broken file is one or the other
-        raise DataError(f"{file}: not a sound Parquet file: {error}") from error
+        raise DataError(f"{file if isinstance(file, Path) else name}: not a sound Parquet file: {error}") from error
 
 
 def _batch_rows(batch: Any) -> Iterator[Row | str]:
@@ -291,3 +314,15 @@ _TEXT_READERS: dict[str, Callable[[Iterator[bytes], str], Iterator[Located | Rej
     ".csv": _csv_rows,
     ".tsv": _tsv_rows,
 }
+
+
+def read_words(path: str) -> list[str]:
+    """Return the lines of the file that `passages.block_words` names, if it names one.
+
+    Raises:
+        ConfigError: it cannot be read as text.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines() if path else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"passages.block_words = {path}: cannot be read as text: {error}") from error
