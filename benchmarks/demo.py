@@ -8,8 +8,6 @@ Never: reuses a finished step: what is printed was measured in this run.
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -17,8 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-DOCS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- demo -->", "<!-- /demo -->"
+from benchmarks.figures import machine, write
 
 
 def measure(out: Path) -> tuple[float, float]:
@@ -40,16 +37,10 @@ def table(out: Path, seconds: float, memory_gb: float) -> str:
         lines.append("| " + " | ".join(map(str, row)) + " |")
     lines.append(f"| start, data set, cards, report | | | | {seconds - spent:.1f} |")
     lines.append(f"| **whole** | | | | **{seconds:.1f}** |")
-    cpus = len(os.sched_getaffinity(0))
-    head = f"`askback demo`, {cpus} CPUs ({platform.machine()}), Python {platform.python_version()}; "
-    return f"{head}highest resident memory {memory_gb:.2f} GB (asked: under 300 s and 2 GB).\n\n" + "\n".join(lines)
-
-
-def write(text: str) -> None:
-    """Put the table between its marks in docs/benchmarks.md."""
-    before, _, rest = DOCS.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCS.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    return (
+        f"`askback demo`, {machine()}; highest resident memory {memory_gb:.2f} GB (asked: under 300 s and 2 GB).\n\n"
+        + "\n".join(lines)
+    )
 
 
 def main() -> None:
@@ -62,7 +53,7 @@ def main() -> None:
         text = table(out, *measure(out))
     print(text)
     if args.write:
-        write(text)
+        write("demo", text)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Never: holds a figure of its own: every number is measured in this run, the verd
 
 import argparse
 import json
+import math
 import re
 import resource
 import subprocess
@@ -17,28 +18,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from benchmarks.figures import Figure, add_flags, show
 
 ROOT = Path(__file__).parents[1]
 LOG = ROOT / "docs" / "log.md"
 ENGLISH = frozenset("the of and to in is that for it as with on be are this by an or from you can how what".split())
-
-
-class Figure(NamedTuple):
-    name: str
-    measured: float
-    asked: float
-    at_most: bool = False
-
-    @property
-    def reached(self) -> bool:
-        return self.measured <= self.asked if self.at_most else self.measured >= self.asked
-
-    def line(self) -> str:
-        sign = "<=" if self.at_most else ">="
-        return (
-            f"{'ok   ' if self.reached else 'SHORT'} {self.name:<58} {self.measured:8.3f}   asked {sign} {self.asked:g}"
-        )
 
 
 def english(text: str) -> bool:
@@ -62,6 +48,8 @@ def measure_demo(out: Path) -> Iterator[Figure]:
     yield Figure("embedded, retrieval first of 10", metrics["evaluation"]["backward"]["retrieval"]["value"], 0.7)
     for number, found in metrics["rounds"].items():
         yield Figure(f"embedded, area under ROC, round {number}", found["labels"]["auc"], 0.75)
+        rubric = found["signals"].get("expected", {}).get("auc")
+        yield Figure(f"rubric judge on the same candidates, round {number}", math.nan if rubric is None else rubric)
 
 
 def _beside_floors(name: str, found: dict[str, Any], *, points: float) -> Iterator[Figure]:
@@ -69,23 +57,6 @@ def _beside_floors(name: str, found: dict[str, Any], *, points: float) -> Iterat
     better = max(floors, key=lambda floor: floors[floor]["rougeL"]["value"])
     yield Figure(f"{name}, ROUGE-L over {better}", value - floors[better]["rougeL"]["value"], points)
     yield Figure(f"{name}, low end of that difference", found["tests"][better]["low"], 0)
-
-
-def measure_rubric(demo: Path, scratch: Path) -> str:
-    """The rubric judge on the demo's candidates: its area, to stand beside the likelihood judge's."""
-    from askback import api
-    from askback.metrics import roc_auc
-    from askback.prompts import build_rubric
-    from askback.publish import rows_of
-    from askback.records import Pair
-    from askback.stages.curate import judge_expected
-
-    forward = demo / "models" / "forward"
-    pairs = [pair for pair in rows_of(demo, "candidates", Pair) if pair.label]
-    choose = api.open_for(forward).choose(forward)
-    scores = [j.score or 0.0 for j in judge_expected(pairs, choose, build_rubric(), round=1)]
-    area = roc_auc(scores, [pair.label == "good" for pair in pairs])
-    return f"      rubric judge on the same candidates, area under ROC {area:.3f}"
 
 
 def measure_real(data: Path, scratch: Path) -> Iterator[Figure]:
@@ -121,19 +92,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--demo", type=Path, help="keep the demo here")
-    parser.add_argument("--check", action="store_true", help="end non-zero when a figure falls short")
+    add_flags(parser)
     args = parser.parse_args()
-    figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        demo = args.demo or scratch / "demo"
-        for figure in _all(demo, args.data, scratch):
-            print(figure.line(), flush=True)
-            figures.append(figure)
-        print(measure_rubric(demo, scratch))
-    short = [figure.name for figure in figures if not figure.reached]
-    if args.check and short:
-        raise SystemExit("short: " + "; ".join(short))
+        show(_all(args.demo or scratch / "demo", args.data, scratch), args, "tiny")
 
 
 def _all(demo: Path, data: Path, scratch: Path) -> Iterator[Figure]:

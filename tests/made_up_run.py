@@ -63,14 +63,22 @@ def training(label: str) -> dict[str, Any]:
 def curation(at: int) -> dict[str, Any]:
     edges = [1 + n / 4 for n in range(17)]
     return {
-        "judge": "likelihood",
+        "judge": ["likelihood"],
         "judged": 160,
         "without_score": 0,
         "kept": 80,
         "floor": 3.0,
-        "raw": {
-            "edges": [n / 20 for n in range(-6, 15)],
-            "counts": [at, 2, 3, 5, 8, 10, 14, 18, 20, 18, 14, 12, *[4] * 8],
+        "signals": {
+            "likelihood": {
+                "n": 160,
+                "outcomes": {"scored": 160},
+                "raw": {
+                    "edges": [n / 20 for n in range(-6, 15)],
+                    "counts": [at, 2, 3, 5, 8, 10, 14, 18, 20, 18, 14, 12, *[4] * 8],
+                },
+                "mass_outside": None,
+                "auc": 0.71,
+            },
         },
         "scores": {"edges": edges, "counts": [10] * 16},
         "labels": {"n": 120, "good": 90, "auc": 0.71, "precision": 0.88, "recall": 0.55 + at / 10},

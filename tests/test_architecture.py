@@ -15,15 +15,17 @@ from askback.cli import build_parser
 
 ROOT = Path(askback.__file__).parent
 LAYERS = (
-    "errors records metrics options plots tables embedded",
+    "errors records metrics",
+    "agreement options plots tables embedded verbs grades grams languages personal",
+    "nearness prose",
     "ports chance",
-    "prompts store",
+    "prompts store calibration",
     "stages engines readers",
-    "config cards meter tasks",
+    "config cards meter tasks finished",
     "pipeline",
     "publish doctor progress",
     "api",
-    "commands",
+    "commands calibrating comparing ablating inspecting",
     "cli",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}

@@ -8,7 +8,7 @@ from askback.options import AugmentOptions
 from askback.ports import Ask, Generate, Reply, Sampling
 from askback.prompts import BACKWARD_LAYOUTS
 from askback.records import Pair, Passage, Reject
-from askback.stages.augment import augment, check_reply, echoes, is_loop
+from askback.stages.augment import augment, check_reply, is_loop
 
 LAYOUT = BACKWARD_LAYOUTS["asked"]
 PASSAGES = [
@@ -33,7 +33,7 @@ def outcomes(ask: Generate, *, n: int = 1, passages: Iterable[Passage] = PASSAGE
 
 
 def reason(text: str, finish: str = "stop") -> str:
-    return check_reply(Reply(text, finish), LAYOUT, min_chars=8).reason
+    return check_reply(Reply(text, finish), min_chars=8).reason
 
 
 def test_every_passage_has_one_outcome_per_candidate_in_order() -> None:
@@ -129,24 +129,12 @@ def test_a_word_said_twice_or_thrice_is_no_loop(text: str) -> None:
     assert not is_loop(text)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "The following text answers a request.",
-        "Sure! the FOLLOWING text answers   a request: explain tides",
-        "The request it answers, in one or two sentences: explain tides",
-    ],
-)
-def test_a_reply_that_repeats_the_words_around_the_text_is_an_echo(text: str) -> None:
-    assert reason(text) == "prompt_echo"
+def test_what_a_whole_reply_says_is_weighed_later() -> None:
+    assert reason("The following text answers a request.") == "ok"
 
 
-def test_a_reply_that_shares_some_words_with_the_prompt_is_no_echo() -> None:
-    assert reason("Which text answers a request for help best?") == "ok"
-
-
-def test_the_plain_layout_has_no_words_to_echo() -> None:
-    assert not echoes("The following text answers a request.", BACKWARD_LAYOUTS["plain"])
+def test_a_prompt_that_has_no_room_for_a_reply_is_no_empty_reply() -> None:
+    assert reason("", "no_room") == "no_room"
 
 
 def test_a_second_equal_answer_to_one_passage_is_rejected_and_to_another_is_not() -> None:

@@ -433,7 +433,7 @@ def test_a_run_shows_every_step_and_report_writes_the_same_bytes_again(
     assert askback("run", "--out", out, *given(few_inputs, "curate.rounds=1")) == 0
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert [line[:2] for line in shown.err.splitlines() if "  rejected " in line] == [f"{n:02}" for n in range(1, 11)]
+    assert [line[:2] for line in shown.err.splitlines() if "  rejected " in line] == [f"{n:02}" for n in range(1, 13)]
     assert str(out / "report.html") in shown.err
     before = snapshot(out)
     assert askback("report", out) == 0
@@ -443,7 +443,7 @@ def test_a_run_shows_every_step_and_report_writes_the_same_bytes_again(
 
 def test_curate_reads_the_candidates_folder_of_a_run(few_inputs: Path, tmp_path: Path) -> None:
     assert askback("run", "--out", tmp_path / "run", *given(few_inputs, "curate.rounds=1")) == 0
-    words = ("curate", tmp_path / "run" / "05-candidates", "--out", tmp_path / "kept.jsonl", *ECHO)
+    words = ("curate", tmp_path / "run" / "06-candidates", "--out", tmp_path / "kept.jsonl", *ECHO)
     assert askback(*words, "--set", "curate.keep_from=1") == 0
     assert len((tmp_path / "kept.jsonl").read_text().splitlines()) == 10
 

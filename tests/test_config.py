@@ -62,7 +62,7 @@ def test_an_unknown_key_names_its_file(tmp_path: Path) -> None:
         ("curate.rounds=0", "`curate.rounds`: .*greater than or equal to 1; got 0"),
         ("seed.held_out=1", "`seed.held_out`: .*less than 1; got 1"),
         ("curate.keep_from=5.5", "`curate.keep_from`: .*less than or equal to 5; got 5.5"),
-        ("curate.judge=friendly", "`curate.judge`: .*'expected', 'reasoned' or 'likelihood'; got 'friendly'"),
+        ("curate.judge=friendly", "`curate.judge.0`: .*'likeness' or 'backward'; got 'friendly'"),
         ("augment.top_p=nan", "`augment.top_p`: .*got nan"),
         ("engine.country=US", "`engine.country`: .*3 characters; got 'US'"),
     ],
@@ -182,7 +182,11 @@ def test_what_tiny_means_lies_under_what_the_user_says(tmp_path: Path) -> None:
     options = options_of(
         "run", "--out", "x", "--base", "tiny", "--config", str(file), "--set", "augment.max_new_tokens=9"
     )
-    assert (options.curate.judge, options.curate.keep_top, options.augment.max_new_tokens) == ("likelihood", 0.9, 9)
+    assert (options.curate.judge, options.curate.keep_top, options.augment.max_new_tokens) == (
+        ("likelihood", "likeness"),
+        0.9,
+        9,
+    )
     assert options.backward.preset == TINY["backward"]["preset"]
 
 
@@ -201,7 +205,7 @@ def test_the_demo_lies_under_what_the_user_says() -> None:
     options = options_of("demo", "--set", "seed.held_out=0.5", "--set", "curate.rounds=1", defaults=demo)
     assert (options.seed.path, options.seed.held_out, options.curate.rounds) == (DEMO["seed"]["path"], 0.5, 1)
     assert options.engine.base == "tiny"
-    assert options.curate.judge == "likelihood"
+    assert options.curate.judge == ("likelihood", "likeness")
 
 
 def test_the_demo_and_tiny_are_known_options_and_their_files_are_there() -> None:

@@ -68,7 +68,7 @@ def test_a_report_is_json_and_has_a_row_per_pair() -> None:
     report = evaluate_backward(PAIRS, babbles, matches, BACKWARD_LAYOUTS["asked"], OPTIONS, 0)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert [row["id"] for row in report["rows"]] == [pair.id for pair in PAIRS]
-    assert set(report["rows"][0]) == {"id", "instruction", "generated", "rougeL", "output", "nll"}
+    assert set(report["rows"][0]) == {"id", "instruction", "generated", "rougeL", "output", "nll", "first"}
     assert "tok:13a" in report["bleu"]["signature"]
 
 
@@ -113,6 +113,7 @@ def test_too_few_different_outputs_to_rank_is_said_not_scored() -> None:
     report = evaluate_backward(same, babbles, shrugs, BACKWARD, OPTIONS, 0)
     assert report["retrieval"] is None
     assert report["retrieval_why"] == "want 4 different outputs to rank, got 1"
+    assert {row["first"] for row in report["rows"]} == {None}
 
 
 def test_a_pair_without_room_is_counted_not_scored() -> None:
@@ -122,6 +123,7 @@ def test_a_pair_without_room_is_counted_not_scored() -> None:
     report = evaluate_backward(PAIRS, babbles, all_but_one, BACKWARD, OPTIONS, 0)
     assert (report["unscored"], report["nll_per_token"]["n"], report["rows"][3]["nll"]) == (1, 11, None)
     assert (report["retrieval"]["unscored"], report["retrieval"]["n"]) == (1, 9)
+    assert [row["first"] for row in report["rows"]] == [False] * 3 + [None] + [False] * 6 + [None] * 2
 
 
 def test_a_model_without_room_for_anything_has_no_likelihood() -> None:

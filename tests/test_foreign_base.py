@@ -18,7 +18,7 @@ from askback.options import BackwardOptions, ForwardOptions
 from askback.ports import Ask, Example, Prompt, Sampling
 from askback.prompts import BACKWARD_LAYOUTS, DIGITS, FORWARD_LAYOUT, build_rubric
 from askback.records import Pair
-from askback.stages.curate import judge_expected, judge_likelihood
+from askback.stages.judges import judge_expected, judge_likelihood
 from models import llama_tokenizer, open_local, read_pieces, write_mini_llama
 
 GREEDY = Sampling(temperature=0.0, max_new_tokens=40)
@@ -121,8 +121,8 @@ def test_it_judges_by_digits_and_by_likelihood(engine: LocalEngine, adapter: Pat
 
 
 def test_the_slot_of_a_small_foreign_vocabulary_tells_the_digits_apart(engine: LocalEngine) -> None:
-    lead, fills = engine.tokens.choice_slot("Score:", DIGITS)
-    assert [engine.tokens.decode([*lead, fill[0]]) for fill in fills] == [f"Score: {digit}" for digit in DIGITS]
+    lead, ways = engine.tokens.choice_slot("Score:", DIGITS)
+    assert [engine.tokens.decode([*lead, *way]) for [way] in ways] == [f"Score: {digit}" for digit in DIGITS]
 
 
 # --- for people without askback

@@ -11,11 +11,11 @@ import pytest
 from askback.engines import local
 from askback.engines.batches import by_token_budget, by_total
 from askback.engines.local import LocalEngine
-from askback.engines.tokens import Row, Tokens
+from askback.engines.tokens import Row
 from askback.errors import ConfigError
 from askback.ports import Ask, Choice, Example, Prompt, Reply, Sampling
 from askback.prompts import ASK_SCORE, DIGITS
-from models import example, llama_tokenizer, open_local, write_adapter
+from models import example, open_local, write_adapter
 
 WORDS = "the sea is salt and deep so ships may sail where fishes sleep a letter lamp under stone".split()
 GREEDY = Sampling(temperature=0.0, max_new_tokens=12)
@@ -226,10 +226,10 @@ def at_slot(engine: LocalEngine, prompt: Prompt) -> Any:
     import torch
 
     ids = [*engine.tokens.start, *engine.tokens.encode(prompt.before), *engine.tokens.encode(prompt.body)]
-    lead, fills = engine.tokens.choice_slot(prompt.after, DIGITS)
+    lead, ways = engine.tokens.choice_slot(prompt.after, DIGITS)
     with torch.no_grad():
         shares = torch.softmax(engine.causal(input_ids=torch.tensor([[*ids, *lead]])).logits[0, -1].double(), -1)
-    return [sum(float(shares[token]) for token in fill) for fill in fills]
+    return [sum(float(shares[token]) for (token,) in own) for own in ways]
 
 
 def test_choices_are_the_softmax_at_the_slot_and_the_rest_is_outside(engine: LocalEngine) -> None:
@@ -255,24 +255,6 @@ def test_a_judges_question_survives_a_text_too_long_to_read(engine: LocalEngine)
     kept = engine.tokens.encode(body)[: engine.max_tokens - len(lead) - len(engine.tokens.start)]
     [same] = engine.choose()([Prompt("", engine.tokens.decode(kept), ASK_SCORE)], DIGITS)
     assert cut.probabilities == pytest.approx(same.probabilities, abs=1e-6)
-
-
-@pytest.mark.parametrize("name", ["embedded", "llama"])
-def test_the_slot_is_where_a_written_score_would_stand(
-    engine: LocalEngine, request: pytest.FixtureRequest, name: str
-) -> None:
-    tokens = engine.tokens if name == "embedded" else Tokens(llama_tokenizer(request.getfixturevalue("shared")))
-    lead, fills = tokens.choice_slot(ASK_SCORE, DIGITS)
-    for fill, digit in zip(fills, DIGITS, strict=True):
-        assert [*lead, fill[0]] == tokens.encode(f"{ASK_SCORE} {digit}")
-        assert {tokens.decode([token]).strip() for token in fill} == {digit}
-    assert len({token for fill in fills for token in fill}) == sum(map(len, fills))
-
-
-@pytest.mark.parametrize("choices", [["</a", "</b", "x"], ["the", "the the"], ["one", "one"]])
-def test_choices_that_begin_alike_are_refused(engine: LocalEngine, choices: list[str]) -> None:
-    with pytest.raises(ValueError, match="does not tell"):
-        engine.tokens.choice_slot("A:", choices)
 
 
 # --- sampling

@@ -140,7 +140,8 @@ def test_ranks_of_the_likelihood_are_called_ranks_and_their_gains_shown(html: st
     assert "likelihood gain, nats per token" in html
     found = made_up.found()
     for made in found["rounds"].values():
-        made["judge"] = "expected"
+        made["judge"] = ["expected"]
+        made["signals"] = {"expected": made["signals"]["likelihood"]}
     other = render_report(found, made_up.cost(), [])
     assert "reads no rubric" not in other
     assert "likelihood gain, nats per token" not in other

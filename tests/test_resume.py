@@ -19,8 +19,9 @@ from askback.store import Manifest, open_run
 from small_run import differences, do_run, do_steps, small_options, snapshot
 
 STEPS = [
-    *("01-seed", "02-corpus", "03-passages", "04-backward", "05-candidates", "06-forward-0"),
-    *("07-judged-1", "08-kept-1", "09-forward-1", "10-judged-2", "11-kept-2", "12-forward-2", "13-evaluation"),
+    *("01-seed", "02-corpus", "03-passages", "04-distinct", "05-backward", "06-candidates", "07-gated"),
+    *("08-forward-0", "09-judged-1", "10-kept-1", "11-forward-1", "12-judged-2", "13-kept-2", "14-forward-2"),
+    "15-evaluation",
 ]
 
 
@@ -86,9 +87,9 @@ def test_every_row_read_is_written_or_rejected_by_name(undisturbed: Path) -> Non
 def test_no_row_is_lost_between_two_steps(undisturbed: Path) -> None:
     counts = {step: json.loads((undisturbed / step / "manifest.json").read_text()) for step in STEPS}
     for step, source in (
-        ("05-candidates", "03-passages"),
-        ("07-judged-1", "05-candidates"),
-        ("08-kept-1", "05-candidates"),
+        ("06-candidates", "03-passages"),
+        ("09-judged-1", "06-candidates"),
+        ("10-kept-1", "06-candidates"),
     ):
         assert counts[step]["read"] == counts[source]["written"]
 
@@ -99,8 +100,8 @@ def test_no_row_is_lost_between_two_steps(undisturbed: Path) -> None:
 def test_a_changed_option_redoes_what_follows_it_and_says_so(few_inputs: Path, tmp_path: Path) -> None:
     do_steps(small_options(few_inputs), tmp_path / "run")
     witness = witnessed(few_inputs, tmp_path / "run", "curate.keep_top=0.5", do=do_steps)
-    assert (witness.reused, witness.done) == (STEPS[:7], STEPS[7:])
-    assert any("08-kept-1" in note and "options.keep_top: 0.7 -> 0.5" in note for note in witness.notes)
+    assert (witness.reused, witness.done) == (STEPS[:9], STEPS[9:])
+    assert any("10-kept-1" in note and "options.keep_top: 0.7 -> 0.5" in note for note in witness.notes)
     do_steps(small_options(few_inputs, "curate.keep_top=0.5"), tmp_path / "fresh")
     assert differences(tmp_path / "run", snapshot(tmp_path / "fresh")) == []
 
@@ -131,7 +132,7 @@ def test_a_changed_input_redoes_the_step_that_reads_it(few_inputs: Path, tmp_pat
     with pairs.open("a") as more:
         more.write('{"instruction": "Explain one thing more.", "output": "One thing more is explained here."}\n')
     witness = witnessed(few_inputs, tmp_path / "run", f"seed.path={pairs}", do=do_steps)
-    assert witness.reused == ["02-corpus", "03-passages"]
+    assert witness.reused == ["02-corpus", "03-passages", "04-distinct"]
     assert any("01-seed" in note and "input:" in note for note in witness.notes)
 
 
@@ -146,11 +147,11 @@ def test_changed_code_changes_what_a_step_depends_on() -> None:
 @pytest.mark.parametrize("harm", ["flipped", "gone"])
 def test_a_damaged_part_of_a_finished_step_is_named(few_inputs: Path, tmp_path: Path, harm: str) -> None:
     do_steps(small_options(few_inputs), tmp_path / "run")
-    part = tmp_path / "run" / "05-candidates" / "part-00001.parquet"
+    part = tmp_path / "run" / "06-candidates" / "part-00001.parquet"
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 1
     part.write_bytes(data) if harm == "flipped" else part.unlink()
-    with pytest.raises(IntegrityError, match=r"05-candidates/part-00001\.parquet.*run again"):
+    with pytest.raises(IntegrityError, match=r"06-candidates/part-00001\.parquet.*run again"):
         do_steps(small_options(few_inputs), tmp_path / "run")
 
 
@@ -158,7 +159,7 @@ def test_a_damaged_step_comes_back_when_its_folder_is_deleted(few_inputs: Path, 
     do_steps(small_options(few_inputs), tmp_path / "run")
     before = snapshot(tmp_path / "run")
     with open_run(tmp_path / "run"):
-        for file in (tmp_path / "run" / "05-candidates").iterdir():
+        for file in (tmp_path / "run" / "06-candidates").iterdir():
             file.unlink()
     do_steps(small_options(few_inputs), tmp_path / "run")
     assert differences(tmp_path / "run", before) == []
@@ -205,7 +206,7 @@ def test_a_terminated_run_leaves_with_5_and_goes_on(small_inputs: Path, undistur
     out = tmp_path / "run"
     command = [sys.executable, small_run.__file__, "slow", str(small_inputs), str(out), "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while not (out / "05-candidates" / "started.json").exists():
+        while not (out / "06-candidates" / "started.json").exists():
             assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
@@ -213,5 +214,5 @@ def test_a_terminated_run_leaves_with_5_and_goes_on(small_inputs: Path, undistur
     assert process.returncode == 5
     assert said[-1] == "askback: stopped; the same command goes on from here"
     witness = witnessed(small_inputs, out)
-    assert (witness.reused, witness.done) == (STEPS[:4], STEPS[4:])
+    assert (witness.reused, witness.done) == (STEPS[:5], STEPS[5:])
     assert differences(out, snapshot(undisturbed)) == []

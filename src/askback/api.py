@@ -5,17 +5,19 @@ Takes: paths, texts, Options.  Gives: instructions; a finished run folder.  Neve
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from askback.chance import row_seed
 from askback.config import check_options, to_toml
 from askback.errors import ConfigError, IntegrityError
-from askback.options import Options
+from askback.options import GateOptions, Options
 from askback.ports import Ask, Engine, Sampling
 from askback.prompts import Layout
 from askback.records import Pair, content_id
 from askback.stages.augment import check_reply
+from askback.stages.gates import check_pair
 from askback.tasks import read_layout
 
 ATTEMPTS = 3
@@ -35,18 +37,20 @@ class BackwardModel:
     ) -> list[list[str]]:
         """Return up to `n` instructions for each text, in the order of the texts.
 
-        An answer that is cut off, empty, looping or an echo of the prompt is asked for again, twice at most; a text
+        An answer that is cut off, empty, looping or stopped by a gate is asked for again, twice at most; a text
         for which nothing usable came has a shorter list.
         """
         sampling = sampling or Sampling()
         ask = self.engine.generate(self.folder)
         found: list[list[str]] = [[] for _ in texts]
-        prompts = [self.layout.prompt(Pair(id="", instruction="", output=text)) for text in texts]
+        blanks = [Pair(id="", instruction="", output=text) for text in texts]
+        prompts = [self.layout.prompt(pair) for pair in blanks]
         for attempt in range(ATTEMPTS):
             missing = [(i, k) for i, got in enumerate(found) for k in range(len(got), n)]
             asks = [Ask(prompts[i], row_seed(seed, f"{content_id(texts[i])}/{k}", attempt)) for i, k in missing]
             for (i, _), reply in zip(missing, ask(asks, sampling), strict=True):
-                if check_reply(reply, self.layout, min_chars=8).keep:
+                pair = replace(blanks[i], instruction=reply.text)
+                if check_reply(reply, min_chars=8).keep and check_pair(pair, self.layout, GateOptions()).keep:
                     found[i].append(reply.text)
         return found
 

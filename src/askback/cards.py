@@ -174,7 +174,7 @@ def dataset_card(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         labels=markdown(tables.label_agreement(found)) if tables.label_agreement(found).rows else "",
         lengths=markdown(tables.lengths(found)),
         columns=COLUMNS,
-        judge=tables.JUDGES.get(tables.judge_of(found), tables.NOT_MEASURED),
+        judge=tables.judging(found) or tables.NOT_MEASURED,
         examples=[fenced(f"{row['instruction']}\n\n{row['output']}") for row in rows[:3]],
         count=tables.count,
         version=(found.get("run") or {}).get("askback", ""),

@@ -96,6 +96,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_out(run)
     _add_settings(run)
 
+    inspect = _command(commands, "inspect", run_inspect, "one screen on a corpus: what is there, what would be kept")
+    inspect.epilog = "example: askback inspect docs/"
+    inspect.add_argument("corpus", help="file, folder, glob or archive of documents")
+    inspect.add_argument("--sample", type=_count, default=200, help="documents that are read, the first ones (200)")
+    _add_settings(inspect)
+
     train = _command(commands, "train", run_train, "tune one model on pairs")
     train.epilog = "example: askback train backward --seed pairs.jsonl --base tiny --out models/backward"
     train.add_argument("direction", choices=("backward", "forward"), help="which side of a pair is learnt")
@@ -121,6 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
     curate.add_argument("input", help="pairs in any seed format, or the candidates folder of a run")
     curate.add_argument("--format", help="format of the pairs (seed.format); found by looking when left out")
     curate.add_argument("--model", help="folder of the forward model that judges (default: the base itself)")
+    curate.add_argument("--backward", help="folder of the backward model, for the signals backward and cycle")
     curate.add_argument("--out", required=True, help="kept pairs as JSON lines; the others go to OUT.rejected.jsonl")
     _add_base(curate)
     _add_settings(curate)
@@ -133,6 +140,45 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", help="write all numbers and rows to this JSON file")
     _add_base(evaluate)
     _add_settings(evaluate)
+
+    calibrate = _command(
+        commands, "calibrate", run_calibrate, "hold a judge against people's grades; find its threshold"
+    )
+    calibrate.epilog = "example: askback calibrate --labels grades.jsonl --run runs/mine --out calibration"
+    calibrate.add_argument("--labels", required=True, help="graded pairs: id or instruction and output, and a grade")
+    calibrate.add_argument("--run", help="finished run whose candidates the labels are about")
+    calibrate.add_argument("--model", help="without --run: forward model that judges the labelled pairs")
+    calibrate.add_argument("--backward", help="without --run: backward model, for the signal of that name")
+    calibrate.add_argument(
+        "--precision", type=float, default=0.9, help="precision wanted of what is kept (default 0.9)"
+    )
+    _add_out(calibrate)
+    _add_base(calibrate)
+    _add_settings(calibrate)
+
+    compare = _command(commands, "compare", run_compare, "whether two runs differ, by paired tests on the same pairs")
+    compare.epilog = "example: askback compare runs/one runs/two"
+    compare.add_argument("runs", nargs=2, metavar="RUN", help="run folder")
+    compare.add_argument("--out", help="write all numbers to this JSON file")
+
+    ablate = _command(commands, "ablate", run_ablate, "what seed, curation, tags and rounds add, each trained anew")
+    ablate.epilog = "example: askback ablate run.toml --out ablation"
+    ablate.add_argument("config", type=Path, nargs="?", metavar="RUN.toml", help="run file (left out: the demo's)")
+    ablate.add_argument("--seeds", type=_count, default=3, help="trainings of each variant (default 3)")
+    _add_out(ablate)
+    ablate.add_argument(
+        "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="one option of a run file"
+    )
+
+    suites = _command(commands, "suites", run_suites, "public evaluation suites, through lm-eval")
+    suites.epilog = "example: askback suites --model models/forward --tasks arc_easy,hellaswag --out suites.json"
+    suites.add_argument("--model", help="folder of a forward model (left out: the bare base)")
+    suites.add_argument("--tasks", required=True, help="names of tasks, with commas between them")
+    suites.add_argument("--tasks-folder", type=Path, help="folder with task files (YAML) of your own")
+    suites.add_argument("--limit", type=_count, default=0, help="use at most so many rows of each task")
+    suites.add_argument("--out", help="write all numbers to this JSON file")
+    _add_base(suites)
+    _add_settings(suites)
 
     report = _command(commands, "report", run_report, "write report.html, data set and cards of a run anew")
     report.epilog = "example: askback report runs/mine"
@@ -240,6 +286,13 @@ def _summary(folder: Path, metrics: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def run_inspect(args: argparse.Namespace) -> None:
+    """Say what a corpus holds and what would become of it."""
+    from askback import inspecting
+
+    print(inspecting.render(inspecting.inspect(args.corpus, read_options(args), args.sample)))
+
+
 def run_train(args: argparse.Namespace) -> None:
     """Tune one model."""
     from askback import commands
@@ -299,7 +352,10 @@ def run_curate(args: argparse.Namespace) -> None:
     options = read_options(args)
     rows = commands.read_any_pairs(Path(args.input), options)
     model = Path(args.model) if args.model else None
-    kept, rejected = commands.curate_file(rows, model, options, _engine(args, options), Path(args.out))
+    backward = Path(args.backward) if args.backward else None
+    kept, rejected = commands.curate_file(
+        rows, model, options, _engine(args, options), Path(args.out), backward=backward
+    )
     print(f"{len(rows)} read: {kept} kept in {args.out}, {rejected} rejected in {args.out}.rejected.jsonl")
 
 
@@ -327,6 +383,57 @@ def _engine(args: argparse.Namespace, options: "Options") -> "Engine":
         return commands.engine_for(options.engine)
     settings = options.engine.model_dump(exclude={"base"}, exclude_unset=True)
     return api.open_for(Path(args.model), base=args.base or "", settings=settings)
+
+
+def run_calibrate(args: argparse.Namespace) -> None:
+    """Hold a judge against grades; the file it writes is what `curate.calibration` takes."""
+    from askback import calibrating
+
+    options, labels, out = read_options(args), Path(args.labels), Path(args.out)
+    if args.run:
+        found = calibrating.calibrate_run(labels, Path(args.run), options, args.precision, out)
+    else:
+        forward, backward = (Path(folder) if folder else None for folder in (args.model, args.backward))
+        engine = _engine(args, options)
+        found = calibrating.calibrate_rows(labels, engine, forward, backward, options, args.precision, out)
+    print(calibrating.summary(found))
+
+
+def run_compare(args: argparse.Namespace) -> None:
+    """Say whether two runs differ."""
+    from askback import comparing
+    from askback.store import write_json
+
+    found = comparing.compare_folders(*map(Path, args.runs))
+    if args.out:
+        write_json(Path(args.out), found)
+    print(comparing.compare_table(found))
+
+
+def run_ablate(args: argparse.Namespace) -> None:
+    """Train every variant of a run and say what each part adds."""
+    from askback import ablating
+    from askback.embedded import DEMO
+    from askback.progress import Watch
+    from askback.stages.ablate import table
+
+    options = read_options(args, None if args.config else DEMO)
+    with Watch() as watch:
+        found = ablating.ablate(options, Path(args.out), seeds=args.seeds, show=watch)
+    print(table(found))
+
+
+def run_suites(args: argparse.Namespace) -> None:
+    """Measure a model on public suites."""
+    from askback.engines import suites
+    from askback.store import write_json
+
+    options = read_options(args)
+    model = Path(args.model) if args.model else None
+    found = suites.run_suites(options.engine, model, args.tasks.split(","), args.limit, args.tasks_folder)
+    if args.out:
+        write_json(Path(args.out), found)
+    print(json.dumps(found, indent=2))
 
 
 def run_report(args: argparse.Namespace) -> None:

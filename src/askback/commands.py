@@ -16,12 +16,21 @@ from askback.errors import ConfigError, DataError
 from askback.options import AugmentOptions, EngineOptions, Options, SeedOptions, TuneOptions
 from askback.ports import Engine, FitReport
 from askback.prompts import LAYOUT_FILE
-from askback.records import Pair, Passage, Reject, content_id
+from askback.records import Judgement, Pair, Passage, Reject, content_id
 from askback.stages.augment import augment
-from askback.stages.curate import check_kept, check_parsed, keep
+from askback.stages.curate import check_kept, check_parsed, combine, keep
+from askback.stages.diversity import pick_diverse
 from askback.store import check_replaceable, open_run, read_json, read_part, shards, write_rows
 from askback.tables import score_notes
-from askback.tasks import fit_model, layout_for, open_judge, prove_backward, trained_on
+from askback.tasks import (
+    fit_model,
+    layout_for,
+    open_encoder,
+    open_signal,
+    prove_backward,
+    read_calibration,
+    trained_on,
+)
 
 TEXTS_TOGETHER = 64
 """Texts that are asked about together: similar lengths then share a batch."""
@@ -60,21 +69,27 @@ def measure(model: Path, pairs: Sequence[Pair], options: Options, engine: Engine
             "evaluate on: give pairs the model has not seen"
         )
     pairs = unseen
-    return prove_backward(engine, model, pairs, options.evaluate, seed=options.random_seed)
+    encode = open_encoder(options.evaluate, options.engine)
+    return prove_backward(engine, model, pairs, options.evaluate, seed=options.random_seed, encode=encode)
 
 
-def judge_pairs(pairs: Sequence[Pair], model: Path | None, options: Options, engine: Engine) -> Iterator[Pair | Reject]:
+def judge_pairs(
+    pairs: Sequence[Pair], model: Path | None, options: Options, engine: Engine, backward: Path | None = None
+) -> Iterator[Pair | Reject]:
     """Yield the pairs that pass one round of curation with their score, and Rejects for the others.
 
     Raises:
+        ConfigError: a signal needs a backward model, or rubric or calibration cannot be used.
         DataError: too many judgements without a score, or nothing is kept.
     """
-    table = options.curate
-    judged = list(open_judge(engine, model, table, round=1, seed=options.random_seed)(list(pairs)))
-    check_parsed(judged, table)
-    outcomes = list(keep(pairs, judged, table))
+    table, seed = options.curate, options.random_seed
+    calibration = read_calibration(table)
+    judges = {name: open_signal(engine, name, model, backward, table, round=1, seed=seed) for name in table.signals}
+    signals: dict[str, list[Judgement]] = {name: list(judge(pairs)) for name, judge in judges.items()}
+    check_parsed(signals, table, calibration)
+    outcomes = list(keep(pairs, signals, table, calibration, pick_diverse))
     if not any(isinstance(outcome, Pair) for outcome in outcomes):
-        check_kept(0, judged, table)
+        check_kept(outcomes, combine(signals, table, calibration), table, calibration)
     return iter(outcomes)
 
 
@@ -149,12 +164,18 @@ def _check_there(path: Path) -> None:
 
 
 def curate_file(
-    rows: Sequence[Pair | Reject], model: Path | None, options: Options, engine: Engine, out: Path
+    rows: Sequence[Pair | Reject],
+    model: Path | None,
+    options: Options,
+    engine: Engine,
+    out: Path,
+    *,
+    backward: Path | None = None,
 ) -> tuple[int, int]:
     """Write kept pairs to `out`, other pairs and rows that are none beside it; return both counts."""
     pairs = [row for row in rows if isinstance(row, Pair)]
     unread = [row for row in rows if isinstance(row, Reject)]
-    outcomes = [*unread, *judge_pairs(pairs, model, options, engine)]
+    outcomes = [*unread, *judge_pairs(pairs, model, options, engine, backward)]
     kept = write_rows(out, (asdict(row) for row in outcomes if isinstance(row, Pair)))
     aside = out.with_name(f"{out.name}.rejected.jsonl")
     return kept, write_rows(aside, (asdict(row) for row in outcomes if isinstance(row, Reject)))
@@ -214,15 +235,17 @@ def texts_of_stream(stream: IO[bytes]) -> Iterator[Passage | Reject]:
 def texts_of_path(path: str, options: Options, *, passages: bool) -> Iterator[Passage | Reject]:
     """Yield each document of a path whole, or cut into passages as a run cuts it."""
     from askback.readers.documents import read_documents
+    from askback.readers.rows import read_words
     from askback.stages.clean import clean
     from askback.stages.segment import segment
 
+    blocked = read_words(options.passages.block_words)
     read = read_documents(options.corpus.model_copy(update={"path": path}))
     for outcome in read:
         if isinstance(outcome, Reject):
             yield outcome
         elif passages:
-            yield from clean(segment([outcome], options.passages), options.passages)
+            yield from clean(segment([outcome], options.passages), options.passages, blocked)
         else:
             yield text_passage(outcome.text, outcome.source, outcome.licence)
 

@@ -59,7 +59,9 @@ def to_toml(options: Options) -> str:
 
 
 def to_toml_value(value: Any) -> str:
-    """Return a string, number, boolean or list as TOML: JSON, but for infinity and the characters TOML escapes."""
+    """Return a string, number, boolean, list or table as TOML: JSON, but for what the two write differently."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {to_toml_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

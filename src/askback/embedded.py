@@ -15,10 +15,11 @@ DOCUMENTS = DATA / "documents"
 TINY: dict[str, Any] = {
     "backward": {"preset": "tiny"},
     "forward": {"preset": "tiny"},
-    "augment": {"max_new_tokens": 48},
-    # A base of a few million parameters cannot follow a rubric: candidates are ranked by likelihood gain instead.
-    "curate": {"judge": "likelihood", "keep_top": 0.5},
-    "evaluate": {"max_new_tokens": 48, "retrieval_rows": 60},
+    "augment": {"max_new_tokens": 48, "no_repeat": 3},
+    # A base of a few million parameters cannot follow a rubric: candidates are ranked by likelihoods instead.
+    # What a rubric would have said is measured and shown beside it.
+    "curate": {"judge": ("likelihood", "likeness"), "beside": ("expected",), "keep_top": 0.5},
+    "evaluate": {"max_new_tokens": 48, "no_repeat": 3, "retrieval_rows": 60, "attacks": 40},
     "engine": {"base": "tiny", "precision": "float32"},
 }
 """What `--base tiny` means where the user says nothing else."""
@@ -28,7 +29,7 @@ DEMO: dict[str, Any] = {
     "corpus": {"path": str(DOCUMENTS), "licence": "Apache-2.0"},
     # In minutes on two cores: texts cut to what fits 256 tokens one way, under one pass the other way.
     "backward": {"epochs": 3, "max_tokens": 256},
-    "forward": {"epochs": 0.7},
+    "forward": {"epochs": 0.6},
     "engine": {"base": "tiny"},
 }
 """What `askback demo` is run with."""

@@ -4,9 +4,9 @@ Takes: values.  Gives: frozen, closed tables; a value out of bounds is an error 
 Never: reads a file (config.py does), or holds a default that another table repeats.
 """
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Table(BaseModel):
@@ -33,20 +33,99 @@ class SeedOptions(Table):
 class CorpusOptions(Table):
     """Which documents are read."""
 
-    path: str = Field("", description="file, folder or glob of documents")
+    path: str = Field("", description="file, folder, glob, archive or hub data-set id of documents")
     text_column: str = Field("text", description="the column of JSONL, Parquet and CSV rows that holds the text")
+    split: str = Field("train", description="split of a hub data set")
+    limit: int = Field(0, ge=0, description="read at most this many documents, the first ones; 0 is all")
     licence: str = Field("", description="licence of documents that do not name their own")
+    allow_licence: tuple[str, ...] = Field(
+        (), description="licences that may be used, with * for any rest (`CC-BY*`); empty allows all"
+    )
     max_file_mb: float = Field(50, gt=0, description="larger single documents are rejected by name")
 
 
-class PassageOptions(Table):
-    """How documents are cut, and which pieces are fit to be an answer (Li et al. 2023, section 2.1)."""
+PASSAGE_PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "prose": {
+        "max_repeated_lines": 0.2,
+        "max_repeated_ngrams": 0.2,
+        "max_links": 0.3,
+        "max_symbols": 0.08,
+        "max_capitals": 0.2,
+        "min_prose": 0.6,
+        "min_stop_words": 2,
+    },
+    "procedural": {
+        "min_chars": 300,
+        "max_repetition": 0.8,
+        "max_repeated_ngrams": 0.3,
+        "min_stop_words": 1,
+        "min_steps": 3,
+    },
+}
+"""`paper`: Li et al. 2023, section 2.1. `prose`: bounds in the manner of Gopher (Rae et al. 2021, appendix A).
+`procedural`: texts that say how something is done, step by step."""
 
-    min_chars: int = Field(600, ge=1)
+
+class PassageOptions(Table):
+    """How documents are cut, and which pieces are fit to be an answer (Li et al. 2023, section 2.1).
+
+    A bound of 0 (or 1 for a share) turns its rule off.
+    """
+
+    preset: Literal["paper", "prose", "procedural"] = Field("paper", description="bounds where nothing else is said")
+    min_chars: int = Field(600, ge=0)
     max_chars: int = Field(3000, ge=1)
+    min_tokens: int = Field(0, ge=0, description="the same window in tokens of the base, beside that in characters")
+    max_tokens: int = Field(0, ge=0, description="0 sets no bound in tokens")
+    most_of_document: int = Field(0, ge=0, description="at most so many passages of one document; 0 is all")
     whole_without_headings: bool = Field(True, description="a text without headings is cut at its paragraphs instead")
     max_repetition: float = Field(0.6, gt=0, le=1, description="largest Jaccard overlap of two sentences' 3-grams")
-    min_prose: float = Field(0.4, ge=0, le=1, description="least share of letters and spaces among the characters")
+    max_repeated_lines: float = Field(0.3, ge=0, le=1, description="largest share of lines that stand there before")
+    max_repeated_ngrams: float = Field(1, ge=0, le=1, description="largest share of words in 5-grams said before")
+    max_links: float = Field(0.5, ge=0, le=1, description="largest share of the characters that are links")
+    max_symbols: float = Field(
+        1, ge=0, le=1, description="largest share of characters that are no letter, digit or space"
+    )
+    max_capitals: float = Field(1, ge=0, le=1, description="largest share of words in capitals")
+    min_prose: float = Field(0.2, ge=0, le=1, description="least share of letters and spaces among the characters")
+    min_stop_words: int = Field(0, ge=0, description="least number of different common words of its language")
+    min_steps: int = Field(0, ge=0, description="least number of list items or numbered steps")
+    languages: tuple[str, ...] = Field((), description="ISO codes that are kept, such as `en`; empty keeps all")
+    block_words: str = Field("", description="file with a word or phrase a line: a passage with one is dropped")
+    personal: Literal["keep", "mask", "drop"] = Field(
+        "keep", description="e-mail addresses, phone, card and IP numbers: left, masked, or the passage dropped"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        preset = given.get("preset", "paper")
+        return {**PASSAGE_PRESETS[preset], **given} if preset in PASSAGE_PRESETS else given
+
+    @model_validator(mode="after")
+    def _check_windows(self) -> "PassageOptions":
+        for unit, low, high in (
+            ("chars", self.min_chars, self.max_chars),
+            ("tokens", self.min_tokens, self.max_tokens),
+        ):
+            if high and low > high:
+                raise ValueError(f"min_{unit} = {low} is above max_{unit} = {high}: no passage would fit")
+        return self
+
+
+class DistinctOptions(Table):
+    """What a passage must not be: a copy, near or exact, or a text that somebody evaluates on."""
+
+    near: float = Field(
+        0.8, ge=0, le=1, description="Jaccard overlap of word 5-grams from which two are one; 0: exact only"
+    )
+    permutations: int = Field(128, ge=16, le=1024, description="length of a MinHash signature")
+    known: tuple[str, ...] = Field((), description="folders of earlier runs: what is near to their passages is dropped")
+    against: tuple[str, ...] = Field((), description="files of evaluation sets a passage must share no n-gram with")
+    ngram: int = Field(13, ge=3, description="words in a row that count as shared (Brown et al. 2020, appendix C)")
 
 
 class TuneOptions(Table):
@@ -85,24 +164,94 @@ class AugmentOptions(Table):
     temperature: float = Field(0.7, ge=0)
     top_p: float = Field(0.9, gt=0, le=1)
     max_new_tokens: int = Field(128, ge=1)
+    no_repeat: int = Field(0, ge=0, description="no run of so many tokens twice in one answer; 0 allows it")
     min_chars: int = Field(8, ge=1, description="shorter instructions are rejected as empty")
 
 
-class CurateOptions(Table):
-    """Who judges, and what is kept."""
+class GateOptions(Table):
+    """What a candidate must pass before any judge reads it. Each rule has its count; false or 0 turns it off."""
 
-    judge: Literal["expected", "reasoned", "likelihood"] = Field(
-        "expected", description="expected score from the digits' probabilities, generated reasoning, or likelihood gain"
+    echo: bool = Field(True, description="reject an instruction that repeats the words around the passage")
+    copy_words: int = Field(8, ge=0, description="reject one of so many words that stands in its output word for word")
+    dangling: bool = Field(True, description="reject one that points at a text nobody sees: `the text above`")
+    first_line: float = Field(0.9, ge=0, le=1, description="reject one that is this near to its output's first line")
+    refusal: bool = Field(True, description="reject one that refuses, apologizes or speaks as a model")
+    language: bool = Field(True, description="reject one that is plainly in another language than its output")
+    min_words: int = Field(2, ge=0, description="reject shorter ones")
+    max_chars: int = Field(1000, ge=0, description="reject longer ones")
+    near_duplicate: float = Field(
+        0.9, ge=0, le=1, description="reject one whose word pairs overlap so much (Jaccard) with an earlier passage's"
     )
-    rounds: int = Field(2, ge=1, le=9, description="every round judges the same candidates")
-    keep_from: float = Field(4.5, ge=1, le=5, description="lowest score kept")
+
+
+def _names(value: Any) -> Any:
+    """Take `likelihood` for a list of one; `cycle` is both directions of likelihood."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple):
+        return names
+    return tuple(name for given in names for name in (("likelihood", "backward") if given == "cycle" else (given,)))
+
+
+SignalName = Literal["expected", "reasoned", "likelihood", "likeness", "backward"]
+Signals = Annotated[tuple[SignalName, ...], BeforeValidator(_names)]
+
+
+class CurateOptions(Table):
+    """Who judges, and what is kept.
+
+    A signal is one number a model gives a candidate: `expected` score from the digits' probabilities, `reasoned` score
+    of generated replies, `likelihood` gain of the output in nats per token under the forward model, `likeness`
+    of the output to what that model was tuned on (its log-likelihood less that of the bare base, per token), `backward`
+    log-likelihood of the instruction per token under the backward model; `cycle` is the last two.
+    """
+
+    judge: Signals = Field(("expected",), min_length=1, description="one signal, or several that make the score")
+    beside: Signals = Field((), description="signals that are measured and shown, and decide nothing")
+    rerank: Signals = Field((), max_length=1, description="signal that picks among a passage's candidates; else score")
+    least: dict[SignalName, float] = Field({}, description="signals with a lowest value: what is below is dropped")
+    rubric: str = Field("five", description="`five`-point, `additive`, or a file: {instruction} and {output} filled in")
+    samples: int = Field(1, ge=1, le=64, description="replies averaged by judge = reasoned")
+    instruction_gate: float = Field(
+        0, ge=0, le=5, description="lowest expected score of the instruction alone; what is below is judged no further"
+    )
+    calibration: str = Field("", description="file of `askback calibrate`: how signals become the score")
+    rounds: int = Field(2, ge=1, le=9, description="most rounds; every round judges the same candidates")
+    stop_overlap: float = Field(
+        0, ge=0, le=1, description="stop when this share of what two rounds kept is the same (Jaccard); 0 never stops"
+    )
+    stop_gain: float = Field(
+        0, ge=0, description="stop when a round changes the held-out loss by less, in nats per token; 0 never stops"
+    )
+    join: tuple[str, ...] = Field((), description="folders of earlier runs whose candidates are judged as well")
+    keep_from: float = Field(4.5, ge=0, le=5, description="lowest score kept")
     keep_top: float = Field(
         0, ge=0, le=1, description="share of the best kept instead of a threshold; 0 uses keep_from"
     )
+    select: Literal["top", "diverse"] = Field(
+        "top", description="of the pairs good enough: all, or (with keep_most) those that cover the most ground"
+    )
+    keep_most: int = Field(0, ge=0, description="at most so many pairs; 0 is no bound")
     min_kept: int = Field(16, ge=1, description="fewer kept rows than this stop the run: too few to tune on")
-    rubric: str = Field("", description="file with a rubric of your own: {instruction} and {output} are filled in")
     max_unparsed: float = Field(0.05, ge=0, le=1, description="larger share of unreadable replies stops the run")
     max_new_tokens: int = Field(256, ge=1, description="room for the reasoning of judge = reasoned")
+
+    @property
+    def signals(self) -> tuple[SignalName, ...]:
+        """Every signal that is measured, those that make the score first."""
+        return tuple(dict.fromkeys((*self.judge, *self.rerank, *self.least, *self.beside)))
+
+
+class RewriteOptions(Table):
+    """Polish what was kept; the original stays beside it, and a text with new facts is not taken."""
+
+    on: bool = Field(False, description="a weak model makes outputs worse by this: off unless asked for")
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_new_tokens: int = Field(1024, ge=1)
+    least_contained: float = Field(
+        0.5, ge=0, le=1, description="least share of the new text's word 2-grams that stand in the original"
+    )
+    least_length: float = Field(0.5, ge=0, description="shortest new text, as a share of the original's length")
 
 
 class EvaluateOptions(Table):
@@ -112,6 +261,11 @@ class EvaluateOptions(Table):
     retrieval_rows: int = Field(100, ge=10, description="held-out pairs whose outputs are ranked")
     bootstrap: int = Field(2000, ge=100, description="resamples behind every interval")
     max_new_tokens: int = Field(128, ge=1)
+    no_repeat: int = Field(0, ge=0, description="as in [augment], for the greedy answers that are measured")
+    encoder: str = Field("", description="sentence encoder (folder or hub name) for similarity in meaning; empty: none")
+    attacks: int = Field(200, ge=0, description="candidates in which a score is planted, to see whether judges move")
+    answers: int = Field(0, ge=0, description="held-out instructions both forward models answer, to be compared")
+    answer_tokens: int = Field(256, ge=1, description="room for each of those answers")
 
 
 class EngineOptions(Table):
@@ -135,9 +289,12 @@ class Options(Table):
     seed: SeedOptions = SeedOptions()
     corpus: CorpusOptions = CorpusOptions()
     passages: PassageOptions = PassageOptions()
+    distinct: DistinctOptions = DistinctOptions()
     backward: BackwardOptions = BackwardOptions()
     augment: AugmentOptions = AugmentOptions()
+    gates: GateOptions = GateOptions()
     curate: CurateOptions = CurateOptions()
+    rewrite: RewriteOptions = RewriteOptions()
     forward: ForwardOptions = ForwardOptions()
     evaluate: EvaluateOptions = EvaluateOptions()
     engine: EngineOptions = EngineOptions()

@@ -8,30 +8,37 @@ follows it too, since a step's fingerprint covers those of the steps it reads.
 """
 
 import hashlib
+import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from glob import glob
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from askback.chance import normal, split
 from askback.errors import DataError
-from askback.options import Options, TuneOptions
+from askback.finished import judged_names, rows_of, step_folder
+from askback.options import Options, SignalName, TuneOptions
 from askback.ports import Engine
 from askback.prompts import FORWARD_LAYOUT, Layout
-from askback.records import Document, Judgement, Pair, Passage, Reject, content_id
+from askback.readers.evalsets import read_evalsets
+from askback.readers.rows import read_words
+from askback.records import OK, Document, Judgement, Pair, Passage, Reject, content_id
+from askback.stages.attacks import measure_shift, plant
 from askback.stages.augment import augment
 from askback.stages.clean import clean
-from askback.stages.curate import (
-    check_kept,
-    check_parsed,
-    keep,
-    to_scores,
-)
-from askback.stages.segment import segment
+from askback.stages.curate import check_kept, check_parsed, combine, keep
+from askback.stages.decontaminate import EvaluationSets, decontaminate
+from askback.stages.distinct import distinct
+from askback.stages.diversity import pick_diverse
+from askback.stages.gates import gate
+from askback.stages.rewrite import rewrite
+from askback.stages.segment import segment, thin
 from askback.stages.story import tell_story
 from askback.store import (
     STARTED,
@@ -44,16 +51,30 @@ from askback.store import (
     write_json,
     write_step,
 )
-from askback.tasks import fit_model, layout_for, open_judge, prove_backward, prove_forward, read_layout
+from askback.tasks import (
+    fit_model,
+    layout_for,
+    open_encoder,
+    open_signal,
+    prove_answers,
+    prove_backward,
+    prove_forward,
+    read_calibration,
+    read_layout,
+)
 
 ADAPTER = "adapter"
 TRAINING = "training.json"
 EVALUATION = "evaluation.json"
 
-ASKING = tuple(f"engines.{name}" for name in ("local", "sampling", "tokens", "batches", "heads", "shared", "echo"))
+ASKING = tuple(
+    f"engines.{name}" for name in ("local", "sampling", "tokens", "batches", "heads", "shared", "prefix", "echo")
+)
 TRAINING_CODE = tuple(
     f"engines.{name}" for name in ("lora", "trainer", "tokens", "batches", "presets", "heads", "echo")
 )
+CLEANING = ("stages.clean", "prose", "languages", "personal", "grams")
+PROOF = ("evaluate", "story", "attacks", "duel", "judges")
 """The source files whose change makes a step be done again."""
 
 
@@ -92,21 +113,34 @@ class Silent:
 def run(options: Options, held: Run, engine: Engine, show: Show) -> None:
     """Do the main job in a run folder that this process holds, or go on with it.
 
-    seed -> backward model -> passages -> candidates -> judged -> forward models 0, 1, 2 -> evaluation
+    seed -> backward model -> passages -> candidates -> gates -> judged -> forward models 0, 1, 2 -> evaluation
     """
     job = Job(held, options, engine, show)
     seed = job.read_seed()
     documents = job.read_corpus()
-    passages = job.cut(documents, seed)
+    passages = job.sift(job.cut(documents, seed))
     backward = job.tune_backward(seed)
-    candidates = job.ask(passages, backward)
+    candidates = job.gate(job.ask(passages, backward), backward, seed)
     forwards = [job.tune_forward(0, seed, None)]
-    for number in range(1, options.curate.rounds + 1):
-        judged = job.judge(number, candidates, forwards[-1])
+    rounds: list[Round] = []
+    while len(rounds) < options.curate.rounds and not job.is_settled(rounds, forwards, seed):
+        number = len(rounds) + 1
+        judged = job.judge(number, candidates, forwards[-1], backward)
         kept = job.keep(number, candidates, judged)
-        forwards.append(job.tune_forward(number, seed, kept))
-    job.evaluate(seed, backward, forwards, candidates, judged, kept)
+        polished = job.rewrite(number, kept, forwards[-1]) if options.rewrite.on else kept
+        rounds.append(Round(judged, kept, polished))
+        forwards.append(job.tune_forward(number, seed, polished))
+    job.evaluate(seed, backward, forwards, candidates, rounds[-1])
     job.drop_others()
+
+
+class Round(NamedTuple):
+    """The steps of one round of curation."""
+
+    judged: "dict[SignalName, Step[Judgement]]"
+    kept: Step[Pair]
+    polished: Step[Pair]
+    """What the next model is tuned on: `kept`, or those pairs with their outputs rewritten."""
 
 
 class Job:
@@ -163,13 +197,16 @@ class Job:
             options=options,
             input=documents.fingerprint,
             held_out=content_id(*sorted(held)),
-            code=code("stages.segment", "stages.clean"),
+            block_words=input_hash(options.block_words),
+            counted_by=self.engine.describe() if options.min_tokens or options.max_tokens else "",
+            code=code("stages.segment", *CLEANING),
         )
 
         def work() -> dict[str, Any]:
             used: set[str] = set()
-            cleaned = clean(segment(documents.read(), options), options)
-            self._write(step, _note_documents(_without(held, cleaned), used))
+            cut = segment(documents.read(), options, self.engine.count_tokens)
+            cleaned = clean(cut, options, read_words(options.block_words))
+            self._write(step, _note_documents(thin(_without(held, cleaned), options), used))
             total = documents.manifest.written if documents.manifest else 0
             return {"notes": {"documents": total, "documents_used": len(used), "documents_unused": total - len(used)}}
 
@@ -180,6 +217,31 @@ class Job:
                 "look at passages.min_chars and passages.max_chars"
             )
         return step
+
+    def sift(self, passages: Step[Passage]) -> Step[Passage]:
+        """The passages that repeat no other, no earlier run's, and nothing that models are evaluated on."""
+        options = self.options.distinct
+        step = self._step(
+            "distinct",
+            Passage,
+            options=options,
+            input=passages.fingerprint,
+            known=[input_hash(str(step_folder(Path(run), "distinct"))) for run in options.known],
+            against=[input_hash(path) for path in options.against],
+            code=code("stages.distinct", "stages.decontaminate", "readers.evalsets", "nearness", "grams"),
+        )
+
+        def work() -> None:
+            known = chain.from_iterable(rows_of(Path(run), "distinct", Passage) for run in options.known)
+            read = passages.read()
+            clean = decontaminate(read, self.evaluation_sets()) if options.against else read
+            self._write(step, distinct(clean, options, known=known, scratch=step.folder))
+
+        return self._do(step, work, unit="passages")
+
+    def evaluation_sets(self) -> EvaluationSets:
+        """What passages and instructions must share nothing with."""
+        return EvaluationSets(read_evalsets(self.options.distinct.against), self.options.distinct.ngram)
 
     # --- backward: output -> instruction
 
@@ -218,40 +280,164 @@ class Job:
 
     # --- curation
 
-    def judge(self, number: int, candidates: Step[Pair], forward: Step[Pair]) -> Step[Judgement]:
-        """Every candidate judged by the forward model of the round before."""
-        options = self.options.curate
-        asked = options.model_dump(include={"judge", "rubric", "max_new_tokens"})
+    def gate(self, candidates: Step[Pair], backward: Step[Pair], seed: Step[Pair]) -> Step[Pair]:
+        """The candidates, and those of earlier runs, that pass the cheap rules."""
+        options, joined = self.options.gates, self.options.curate.join
+        held = {normal(pair.output) for pair in self.split(seed)[1]}
         step = self._step(
-            f"judged-{number}",
+            "gated",
+            Pair,
+            options=options,
+            inputs=[candidates.fingerprint, backward.fingerprint],
+            join=[input_hash(str(step_folder(Path(run), "candidates"))) for run in joined],
+            held_out=content_id(*sorted(held)),
+            against=[input_hash(path) for path in self.options.distinct.against],
+            code=code("stages.gates", "stages.decontaminate", "finished", "languages", "grams"),
+        )
+        layout = read_layout(backward.folder / ADAPTER, "backward")
+
+        def work() -> None:
+            found = list(join_candidates(candidates.read(), [Path(run) for run in joined], held))
+            pairs = [one for one in found if isinstance(one, Pair)]
+            passed = gate(pairs, layout, options)
+            if self.options.distinct.against:
+                passed = _uncontaminated(passed, self.evaluation_sets())
+            self._write(step, [*passed, *(one for one in found if isinstance(one, Reject))])
+
+        self._do(step, work, unit="candidates")
+        if step.manifest and not step.manifest.written:
+            raise DataError(f"no candidate passes the gates ({_reasons(step.manifest)}); see the [gates] table")
+        return step
+
+    def judge(
+        self, number: int, candidates: Step[Pair], forward: Step[Pair], backward: Step[Pair]
+    ) -> dict[SignalName, Step[Judgement]]:
+        """Every candidate judged, signal by signal, by the forward model of the round before (or the backward one)."""
+        judged = {}
+        for signal, name in judged_names(self.options.curate, number).items():
+            judged[signal] = self._known(name) or self._judge(name, signal, number, candidates, (forward, backward))
+        return judged
+
+    def _judge(
+        self, name: str, signal: SignalName, number: int, candidates: Step[Pair], models: tuple[Step[Pair], Step[Pair]]
+    ) -> Step[Judgement]:
+        forward, backward = models
+        options = self.options.curate
+        asks_rubric = {"rubric", "instruction_gate", "samples", "max_new_tokens"}
+        step = self._step(
+            name,
             Judgement,
-            options=asked,
+            options={
+                "signal": signal,
+                **options.model_dump(include=asks_rubric if signal in ("expected", "reasoned") else set()),
+            },
             rubric=input_hash(options.rubric),
-            inputs=[candidates.fingerprint, forward.fingerprint],
+            inputs=[candidates.fingerprint, (backward if signal == "backward" else forward).fingerprint],
             shard_rows=self.options.engine.shard_rows,
             seed=self.options.random_seed,
             engine=self.engine.describe(),
-            code=code("stages.curate", "prompts", "tasks", *ASKING),
+            code=code("stages.judges", "prompts", "tasks", *ASKING),
         )
-        judge = open_judge(self.engine, forward.folder / ADAPTER, options, round=number, seed=self.options.random_seed)
+        judge = open_signal(
+            self.engine,
+            signal,
+            forward.folder / ADAPTER,
+            backward.folder / ADAPTER,
+            options,
+            round=number,
+            seed=self.options.random_seed,
+        )
         self._map(step, candidates, judge)
         return step
 
-    def keep(self, number: int, candidates: Step[Pair], judged: Step[Judgement]) -> Step[Pair]:
+    def keep(self, number: int, candidates: Step[Pair], judged: dict[SignalName, Step[Judgement]]) -> Step[Pair]:
         """The candidates that are good enough in this round."""
         options = self.options.curate
         step = self._step(
-            f"kept-{number}", Pair, options=options, inputs=[judged.fingerprint], code=code("stages.curate")
+            f"kept-{number}",
+            Pair,
+            options=options,
+            calibration=input_hash(options.calibration),
+            inputs=[step.fingerprint for step in judged.values()],
+            code=code("stages.curate", "stages.diversity", "calibration", "metrics"),
         )
 
         def work() -> None:
-            judgements = list(judged.read())
-            check_parsed(judgements, options)
-            outcomes = list(keep(candidates.read(), judgements, options))
-            check_kept(sum(isinstance(outcome, Pair) for outcome in outcomes), judgements, options)
+            signals: dict[str, list[Judgement]] = {name: list(step.read()) for name, step in judged.items()}
+            calibration = read_calibration(options)
+            check_parsed(signals, options, calibration)
+            outcomes = list(keep(candidates.read(), signals, options, calibration, pick=pick_diverse))
+            check_kept(outcomes, combine(signals, options, calibration), options, calibration)
             self._write(step, outcomes)
 
         return self._do(step, work, unit="candidates")
+
+    def rewrite(self, number: int, kept: Step[Pair], forward: Step[Pair]) -> Step[Pair]:
+        """The kept pairs with their outputs polished; a text with new facts in it is not taken."""
+        options = self.options.rewrite
+        step = self._step(
+            f"rewritten-{number}",
+            Pair,
+            options=options,
+            inputs=[kept.fingerprint, forward.fingerprint],
+            seed=self.options.random_seed,
+            engine=self.engine.describe(),
+            code=code("stages.rewrite", "prompts", "metrics", *ASKING),
+        )
+
+        def work() -> dict[str, Any]:
+            ask, layout = (
+                self.engine.generate(forward.folder / ADAPTER),
+                read_layout(forward.folder / ADAPTER, "forward"),
+            )
+            made = list(rewrite(list(kept.read()), ask, options, seed=self.options.random_seed, layout=layout))
+            self._write(step, (pair for pair, _ in made))
+            reasons = Counter(verdict.reason for _, verdict in made if not verdict.keep)
+            return {"notes": {"rewritten": len(made) - reasons.total(), "kept_original": dict(sorted(reasons.items()))}}
+
+        return self._do(step, work, unit="pairs")
+
+    def is_settled(self, rounds: list[Round], forwards: list[Step[Pair]], seed: Step[Pair]) -> bool:
+        """Whether another round would change little, by `curate.stop_overlap` or `curate.stop_gain`."""
+        options = self.options.curate
+        if options.stop_overlap and len(rounds) >= 2:
+            before, now = ({pair.id for pair in one.kept.read()} for one in rounds[-2:])
+            overlap = len(before & now) / max(1, len(before | now))
+            if overlap >= options.stop_overlap:
+                self.show.note(f"no further round: {overlap:.3f} of what the last two kept is the same")
+                return True
+        if options.stop_gain and rounds:
+            before_loss, loss = (self._held_out_loss(number, forwards[number], seed) for number in _last_two(forwards))
+            if abs(before_loss - loss) < options.stop_gain:
+                self.show.note(f"no further round: held-out loss {before_loss:.4f} -> {loss:.4f} nats per token")
+                return True
+        return False
+
+    def _held_out_loss(self, number: int, forward: Step[Pair], seed: Step[Pair]) -> float:
+        held = self.split(seed)[1][: self.options.seed.held_out_most]
+        name = f"loss-{number}"
+        step = self._known(name) or self._step(
+            name,
+            Pair,
+            options=self.options.evaluate.model_dump(include={"bootstrap"}),
+            inputs=[seed.fingerprint, forward.fingerprint],
+            held_out=[self.options.seed.held_out, self.options.seed.held_out_most],
+            engine=self.engine.describe(),
+            code=code("stages.evaluate", "tasks", *ASKING),
+        )
+
+        def work() -> dict[str, Any]:
+            options, seed = self.options.evaluate, self.options.random_seed
+            found = prove_forward(self.engine, [forward.folder / ADAPTER], held, options, seed=seed)
+            score = found["forward"]["0"]["nll_per_token"]
+            if score is None:
+                raise DataError(
+                    "curate.stop_gain: no held-out pair fits into the base; set it to 0, or use another base"
+                )
+            return {"counts": {"read": len(held), "written": len(held)}, "notes": {"nll_per_token": score["value"]}}
+
+        done = self._do(step, work).manifest
+        return float(done.notes["nll_per_token"]) if done else math.nan
 
     # --- forward: instruction -> output
 
@@ -275,15 +461,16 @@ class Job:
         backward: Step[Pair],
         forwards: list[Step[Pair]],
         candidates: Step[Pair],
-        judged: Step[Judgement],
-        kept: Step[Pair],
+        last: Round,
     ) -> Step[Pair]:
         """The held-out pairs: backward model beside its floors and the bare base, forward models beside each other."""
         options, chance = self.options.evaluate, self.options.random_seed
         layout = read_layout(backward.folder / ADAPTER, "backward")
-        before: list[Step[Any]] = [seed, backward, judged, kept, *forwards]
+        before: list[Step[Any]] = [seed, backward, *last.judged.values(), last.kept, *forwards]
         everything = self.split(seed)[1]
         held, beyond = everything[: self.options.seed.held_out_most], everything[self.options.seed.held_out_most :]
+        encode = open_encoder(options, self.options.engine)
+        models = [one.folder / ADAPTER for one in forwards]
         step = self._step(
             "evaluation",
             Pair,
@@ -291,16 +478,19 @@ class Job:
             held_out=[self.options.seed.held_out, self.options.seed.held_out_most],
             inputs=[done.fingerprint for done in before],
             seed=chance,
-            code=code("stages.evaluate", "stages.story", "metrics", "prompts", "tasks", *ASKING),
+            encoder=encode.describe() if encode else "",
+            code=code(*(f"stages.{name}" for name in PROOF), "metrics", "prompts", "tasks", *ASKING),
         )
 
         def work() -> dict[str, Any]:
             result = {
-                **prove_backward(self.engine, backward.folder / ADAPTER, held, options, seed=chance),
-                **prove_forward(self.engine, [one.folder / ADAPTER for one in forwards], held, options, seed=chance),
+                **prove_backward(self.engine, backward.folder / ADAPTER, held, options, seed=chance, encode=encode),
+                **prove_forward(self.engine, models, held, options, seed=chance),
                 "story": tell_story(
-                    candidates.read(), _verdicts(judged, kept), self.engine.generate(None), layout, options
+                    candidates.read(), self._verdicts(last), self.engine.generate(None), layout, options
                 ),
+                "attacks": self._attack(candidates, forwards[-2], backward),
+                "duel": self._duel(models, held) if options.answers else None,
             }
             write_json(step.folder / EVALUATION, result)
             step.reject(Reject(pair.id, "held_out_most", "held out, but not evaluated", pair.source) for pair in beyond)
@@ -309,6 +499,31 @@ class Job:
             return {"counts": counts, "files": [step.folder / EVALUATION]}
 
         return self._do(step, work)
+
+    def _attack(self, candidates: Step[Pair], forward: Step[Pair], backward: Step[Pair]) -> dict[str, Any]:
+        """Return, for each signal that reads a rubric, how far a score planted in the output moves it."""
+        curate, chance = self.options.curate, self.options.random_seed
+        attacks = plant(list(candidates.read()), self.options.evaluate.attacks, chance)
+        models = forward.folder / ADAPTER, backward.folder / ADAPTER
+        return {
+            name: measure_shift(attacks, open_signal(self.engine, name, *models, curate, round=1, seed=chance))
+            for name in curate.signals
+            if name in ("expected", "reasoned") and attacks
+        }
+
+    def _duel(self, models: list[Path], held: list[Pair]) -> dict[str, Any]:
+        """Return how often the last forward model's answers are preferred to the first one's, by the last one."""
+        options, chance = self.options.evaluate, self.options.random_seed
+        return prove_answers(self.engine, (models[-1], models[0]), models[-1], held, options, seed=chance)
+
+    def _verdicts(self, last: Round) -> dict[str, tuple[float | None, str]]:
+        options = self.options.curate
+        signals: dict[str, list[Judgement]] = {name: list(step.read()) for name, step in last.judged.items()}
+        scores = combine(signals, options, read_calibration(options))
+        verdicts: dict[str, tuple[float | None, str]] = {p.id: (scores.get(p.id), "kept") for p in last.kept.read()}
+        for reject in last.kept.rejects():
+            verdicts[reject["id"]] = (scores.get(reject["id"]), reject["reason"])
+        return verdicts
 
     def drop_others(self) -> None:
         """Remove what an earlier run here did under other numbers, such as a round that is no longer asked for."""
@@ -334,6 +549,10 @@ class Job:
                 "give more pairs, or change seed.held_out"
             )
         return training, held
+
+    def _known(self, name: str) -> Step[Any] | None:
+        """Return a step of this run that was taken before, such as one that serves several rounds."""
+        return next((step for step in self.steps if step.folder.name[3:] == name), None)
 
     def _step(self, name: str, record: type[Any], *, options: Any, **depends: Any) -> Step[Any]:
         plain = options if isinstance(options, dict) else options.model_dump(mode="json")
@@ -435,12 +654,34 @@ def _note_documents(outcomes: Iterable[Passage | Reject], used: set[str]) -> Ite
         yield outcome
 
 
-def _verdicts(judged: Step[Judgement], kept: Step[Pair]) -> dict[str, tuple[float | None, str]]:
-    scores = to_scores(list(judged.read()))
-    verdicts: dict[str, tuple[float | None, str]] = {pair.id: (scores.get(pair.id), "kept") for pair in kept.read()}
-    for reject in kept.rejects():
-        verdicts[reject["id"]] = (scores.get(reject["id"]), reject["reason"])
-    return verdicts
+def join_candidates(own: Iterable[Pair], runs: Iterable[Path], held: set[str]) -> Iterator[Pair | Reject]:
+    """Yield this run's candidates and those of earlier runs: each pair once, and none of a held-out output."""
+    seen: set[tuple[str, str]] = set()
+    for pair in own:
+        seen.add((normal(pair.output), normal(pair.instruction)))
+        yield pair
+    for run in runs:
+        for pair in rows_of(run, "candidates", Pair):
+            key = normal(pair.output), normal(pair.instruction)
+            joined = replace(pair, id=content_id(str(run), pair.id), source=pair.source)
+            if key in seen:
+                yield Reject(joined.id, "same_candidate", f"from {run}", pair.source)
+            elif key[0] in held:
+                yield Reject(joined.id, "held_out_text", f"from {run}", pair.source)
+            else:
+                seen.add(key)
+                yield joined
+
+
+def _uncontaminated(outcomes: Iterable[Pair | Reject], sets: EvaluationSets) -> Iterator[Pair | Reject]:
+    """Reject pairs whose instruction models are evaluated on."""
+    for outcome in outcomes:
+        verdict = sets.check_text(outcome.instruction) if isinstance(outcome, Pair) else OK
+        yield outcome if verdict.keep else Reject(outcome.id, verdict.reason, verdict.detail, outcome.source)
+
+
+def _last_two(forwards: Sequence[object]) -> tuple[int, int]:
+    return len(forwards) - 2, len(forwards) - 1
 
 
 def _reasons(manifest: Manifest) -> str:

@@ -1,6 +1,6 @@
-"""Pictures for the report: histograms, curves, dots with intervals, as SVG that stands inside a page.
+"""Pictures for the report: histograms, curves, dots with intervals, clouds, as SVG that stands inside a page.
 
-Takes: numbers and fixed labels.  Gives: one `<svg>` element, the same bytes for the same numbers.
+Takes: numbers and labels.  Gives: one `<svg>` element, the same bytes for the same numbers.
 Never: holds an address, a date or a colour of its own: ink and series take the page's, in light and in dark.
 """
 
@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from math import cos, pi, radians, sin
 from typing import Any
 
 WIDTH_IN = 5.0
 POINTS = 120
 """A curve is drawn with at most so many points: more cannot be seen and only make the page heavy."""
+CLOUD_POINTS = 400
+"""The same for each series of single points."""
 
 INK, LINE = "#000001", "#000002"
 SERIES = ("#000011", "#000012", "#000013", "#000014")
@@ -27,6 +30,8 @@ PAGE_COLOURS = {
     SERIES[3]: "var(--series-4, #9568cf)",
 }
 """Colours nobody draws with, each exchanged for one that the page decides."""
+
+DASHES = (0, (4, 3))
 
 STYLE = {
     "axes.edgecolor": LINE,
@@ -69,6 +74,65 @@ class Dot:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A figure and its interval at a place on the axis."""
+
+    x: float
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """Where a ring of a sunburst lies, how strong its colour is, and what it has room to say."""
+
+    inner: float
+    outer: float
+    tint: float
+    font_size: float
+
+    @property
+    def line(self) -> float:
+        """Return the height of a line of text, in radii of the picture."""
+        return 1.2 * self.font_size / RADIUS_POINTS
+
+    def cut(self, label: str) -> tuple[str, float]:
+        """Return the label, shortened to the ring's width, and its length in radii."""
+        letter = LETTER * self.font_size / RADIUS_POINTS
+        most = int((self.outer - self.inner - 2 * PAD) / letter)
+        shown = label if len(label) <= most else f"{label[: most - 1]}…"
+        return shown, len(shown) * letter
+
+    def place(self, label: str, turns: float) -> float | None:
+        """Return the radius a label is centred on: mid-ring, or further out where the stretch is wide enough for it.
+
+        None where it is nowhere.
+        """
+        if not label or turns <= 0:
+            return None
+        half = self.cut(label)[1] / 2
+        centre = max((self.inner + self.outer) / 2, self.line / (2 * pi * turns) + half)
+        return centre if centre + half <= self.outer - PAD / 2 else None
+
+
+RADIUS_POINTS, PAD, LETTER = 178, 0.012, 0.56
+"""Radius of a sunburst in points, the room around a label in radii, and the width of a letter of 1 point."""
+INNER_RING = Ring(0.27, 0.6, 0.55, 8)
+OUTER_RING = Ring(0.6, 1.0, 0.3, 7)
+FAINT = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Sector:
+    """A stretch of the inner ring, and those of its parts that the outer ring names."""
+
+    label: str
+    count: int
+    parts: Sequence[tuple[str, int]] = ()
 
 
 @contextmanager
@@ -136,6 +200,84 @@ def dots(figures: Sequence[Dot], *, alt: str, x_label: str) -> str:
     return _svg(figure, alt)
 
 
+@_house_style()
+def precision_recall(
+    lines: Mapping[str, Sequence[tuple[float, float]]], *, alt: str, wanted: float, proved: Place | None = None
+) -> str:
+    """Return named curves of (recall, precision), the wanted precision, and the place that was `proved`."""
+    figure, (axis,) = _figure(rows=1, height_in=3.4)
+    axis.axhline(wanted, color=INK, linewidth=0.8, linestyle=DASHES, label=f"wanted: {wanted:g}")
+    for position, (name, points) in enumerate(lines.items()):
+        shown = thinned(points)
+        axis.plot([x for x, _ in shown], [y for _, y in shown], color=SERIES[position % len(SERIES)], label=name)
+    if proved is not None:
+        _place(axis, [proved], INK, "threshold, on held-out pairs")
+    _unit_square(axis, "recall", "precision")
+    figure.legend(loc="outside lower center", ncols=2)
+    return _svg(figure, alt)
+
+
+@_house_style()
+def reliability(places: Sequence[Place], *, alt: str) -> str:
+    """Return shares with intervals at their predicted probabilities, beside the line on which both would be equal."""
+    figure, (axis,) = _figure(rows=1, height_in=3.0)
+    axis.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=DASHES, label="prediction and share alike")
+    axis.plot([place.x for place in places], [place.value for place in places], color=SERIES[0], linewidth=0.8)
+    _place(axis, places, SERIES[0], "pairs of one bin")
+    _unit_square(axis, "predicted probability of being good", "share that was good")
+    axis.legend(loc="upper left")
+    return _svg(figure, alt)
+
+
+@_house_style()
+def clouds(series: Mapping[str, Sequence[tuple[float, float]]], *, alt: str, x_label: str, y_label: str) -> str:
+    """Return one cloud of points per name; of a large cloud, every so many-th point in the order of x."""
+    figure, (axis,) = _figure(rows=1, height_in=3.0)
+    for position, (name, points) in enumerate(series.items()):
+        shown = thinned(sorted(points), CLOUD_POINTS)
+        colour, mark = SERIES[position % len(SERIES)], "ox^s"[position % 4]
+        x, y = [x for x, _ in shown], [y for _, y in shown]
+        axis.plot(x, y, mark, color=colour, markersize=3.5, alpha=0.7, linestyle="none", label=name)
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.grid()
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
+    return _svg(figure, alt)
+
+
+@_house_style()
+def sunburst(sectors: Sequence[Sector], *, alt: str, centre: str = "") -> str:
+    """Return two rings: sectors inside and their parts around them, each as wide as its count; the largest on top.
+
+    What no part names, or only one too narrow for its label, is a faint stretch without one; sectors too narrow are
+    joined to one that says how many they are. Colour only tells neighbours apart, with the page's four series in turn:
+    names, not colours, say what is what.
+    """
+    figure, (axis,) = _figure(rows=1, height_in=WIDTH_IN)
+    total = sum(sector.count for sector in sectors) or 1
+    start = 0.0
+    for position, sector in enumerate(_nameable(sectors, total)):
+        colour = SERIES[position % len(SERIES)] if sector in sectors else LINE
+        _arc(axis, (start, sector.count / total), INNER_RING, sector.label, colour)
+        named = [part for part in sector.parts if OUTER_RING.place(part[0], part[1] / total)]
+        at = start
+        for label, count in [*named, ("", sector.count - sum(count for _, count in named))]:
+            _arc(axis, (at, count / total), OUTER_RING, label, colour)
+            at += count / total
+        start += sector.count / total
+    axis.text(0, 0, centre, ha="center", va="center", linespacing=1.3)
+    axis.set(xlim=(-1.01, 1.01), ylim=(-1.01, 1.01), aspect="equal")
+    axis.axis("off")
+    return _svg(figure, alt)
+
+
+def _nameable(sectors: Sequence[Sector], total: int) -> list[Sector]:
+    """Return the sectors that have room for their labels, and one that stands for all others."""
+    named = [sector for sector in sectors if INNER_RING.place(sector.label, sector.count / total)]
+    others = [sector.count for sector in sectors if sector not in named and sector.count]
+    return [*named, Sector(f"{len(others)} more", sum(others))] if others else named
+
+
 def window_of(points: Sequence[Any]) -> int:
     """Return over how many steps a curve is averaged: about a fortieth of it."""
     return max(1, len(points) // 40)
@@ -151,14 +293,37 @@ def running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return means
 
 
-def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return at most POINTS of the points, evenly spaced, the first and the last among them."""
-    if len(points) <= POINTS:
+def thinned(points: Sequence[tuple[float, float]], most: int = POINTS) -> list[tuple[float, float]]:
+    """Return at most `most` of the points, evenly spaced, the first and the last among them."""
+    if len(points) <= most:
         return list(points)
-    return [points[round(n * (len(points) - 1) / (POINTS - 1))] for n in range(POINTS)]
+    return [points[round(n * (len(points) - 1) / (most - 1))] for n in range(most)]
 
 
 # --- matplotlib
+
+
+def _arc(axis: Any, span: tuple[float, float], ring: Ring, label: str, colour: str) -> None:
+    """Draw one stretch of a ring: `span` is where it starts and how long it is, in turns from the top, clockwise."""
+    from matplotlib.patches import Wedge
+
+    start, turns = span
+    if turns <= 0:
+        return
+    low, high = 90 - 360 * (start + turns), 90 - 360 * start
+    gap = min(0.25 / ring.outer, (high - low) / 4)
+    shape: dict[str, Any] = {"width": ring.outer - ring.inner - PAD / 2, "facecolor": colour, "linewidth": 0}
+    axis.add_patch(Wedge((0, 0), ring.outer, low + gap, high - gap, alpha=ring.tint if label else FAINT, **shape))
+    if radius := ring.place(label, turns):
+        _write_radially(axis, ring, label, (low + high) / 2, radius)
+
+
+def _write_radially(axis: Any, ring: Ring, label: str, degrees: float, radius: float) -> None:
+    """Write a label along the ray from the centre, never upside down."""
+    across, up = cos(radians(degrees)), sin(radians(degrees))
+    turned = degrees + 180 * (across < 0)
+    style = {"ha": "center", "va": "center", "rotation": turned, "rotation_mode": "anchor", "fontsize": ring.font_size}
+    axis.text(radius * across, radius * up, ring.cut(label)[0], **style)
 
 
 def _figure(*, rows: int, height_in: float) -> tuple[Any, list[Any]]:
@@ -169,6 +334,20 @@ def _figure(*, rows: int, height_in: float) -> tuple[Any, list[Any]]:
     for axis in axes:
         axis.set_axisbelow(True)
     return figure, axes
+
+
+def _place(axis: Any, places: Sequence[Place], colour: str, label: str) -> None:
+    x = [place.x for place in places]
+    axis.vlines(x, [place.low for place in places], [place.high for place in places], color=colour, linewidth=1.6)
+    axis.plot(x, [place.value for place in places], "o", color=colour, markersize=5, label=label)
+
+
+def _unit_square(axis: Any, x_label: str, y_label: str) -> None:
+    axis.set_xlim(-0.02, 1.02)
+    axis.set_ylim(-0.02, 1.02)
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.grid()
 
 
 def _svg(figure: Any, alt: str) -> str:

@@ -44,11 +44,15 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a text is drawn: temperature 0 takes the likeliest token each time."""
+    """How a text is drawn: temperature 0 takes the likeliest token each time.
+
+    `no_repeat`: no run of so many tokens comes twice in one reply (0: as often as it likes); the prompt is free.
+    """
 
     temperature: float = 0.7
     top_p: float = 0.9
     max_new_tokens: int = 128
+    no_repeat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,10 @@ class Engine(Protocol):
     @property
     def max_tokens(self) -> int:
         """The longest row the base can read."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens of the base a text has."""
         ...
 
     def generate(self, model: Path | None = None) -> Generate:

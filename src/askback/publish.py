@@ -9,10 +9,12 @@ Never: asks a model, or counts anything that no manifest holds.
     base        {base, hash, licence, type, precision}
     funnel      [{step, read, written, rejected, reasons: {name: count}, notes}] in order of the steps
     training    {backward | forward-0 ..: {examples, steps, tokens, label_tokens, losses: [[step, loss]], recipe, ...}}
-    rounds      {"1": {judge, judged, without_score, kept, floor, raw: {edges, counts}, scores: {edges, counts},
-                       labels: null | {n, good, auc, precision, recall}}}
-    evaluation  as stages.evaluate gives it: backward, base, floors, tests, forward, story
+    rounds      {"1": {judge: [signal], judged, without_score, kept, floor, scores: {edges, counts},
+                       labels: null | {n, good, auc, precision, recall},
+                       signals: {name: {n, outcomes, raw: {edges, counts}, mass_outside, auc}}}}
+    evaluation  as stages.evaluate gives it: backward, base, floors, tests, forward, story; attacks: {signal: shift}
     seed        {name, pairs, licences: {name: count}}
+    diversity   as stages.diversity gives it
     dataset     {rows, instruction_chars, output_chars: {mean, sd, edges, counts}, licences, sources}
 """
 
@@ -27,13 +29,15 @@ from statistics import fmean, pstdev
 from typing import Any, Literal
 
 from askback import metrics
-from askback.errors import DataError
-from askback.options import Options
+from askback.finished import judged_names, kept_name, rounds_of, rows_of, step_folder, steps_of
+from askback.options import CurateOptions, Options
 from askback.pipeline import ADAPTER, EVALUATION, TRAINING
 from askback.records import Judgement, Pair
-from askback.stages.curate import to_scores
-from askback.store import MANIFEST, Manifest, read_json, read_part, write_folder, write_json, write_rows, write_text
+from askback.stages.curate import combine
+from askback.stages.diversity import diversity_report
+from askback.store import Manifest, read_json, write_folder, write_json, write_rows, write_text
 from askback.store import write_table as write_parquet
+from askback.tasks import read_calibration
 
 VERSIONED = ("askback", "torch", "transformers", "peft", "tokenizers", "pyarrow")
 
@@ -48,38 +52,9 @@ def publish(folder: Path, options: Options, base: dict[str, Any]) -> dict[str, A
     return found
 
 
-def steps_of(folder: Path) -> list[Manifest]:
-    """Return the manifests of a run in the order of its steps.
-
-    Raises:
-        DataError: the folder is not a run, or has no finished step.
-    """
-    found = [Manifest(**read_json(path)) for path in sorted(folder.glob(f"[0-9][0-9]-*/{MANIFEST}"))]
-    if not found:
-        raise DataError(f"{folder}: not a run folder: no step with a {MANIFEST} is in it")
-    return found
-
-
-def step_folder(folder: Path, name: str) -> Path:
-    """Return the folder of a step by its name without the number, such as `judged-1`.
-
-    Raises:
-        DataError: the run has no such step, or it is not finished.
-    """
-    for path in sorted(folder.glob(f"[0-9][0-9]-{name}")):
-        if (path / MANIFEST).exists():
-            return path
-    raise DataError(f"{folder}: the step `{name}` is not finished; run `askback run --out {folder}` to go on")
-
-
-def rounds_of(folder: Path) -> list[int]:
-    """Return the numbers of the finished rounds."""
-    return sorted(int(path.parent.name.rpartition("-")[2]) for path in folder.glob(f"[0-9][0-9]-kept-*/{MANIFEST}"))
-
-
-def rows_of(folder: Path, name: str, record: type[Any]) -> list[Any]:
-    """Return all records of a finished step."""
-    return [row for path in sorted(step_folder(folder, name).glob("part-*.parquet")) for row in read_part(path, record)]
+def last_kept(folder: Path) -> list[Pair]:
+    """Return the pairs that the last round ended with."""
+    return rows_of(folder, kept_name(folder, rounds_of(folder)[-1]), Pair)
 
 
 # --- metrics
@@ -87,8 +62,8 @@ def rows_of(folder: Path, name: str, record: type[Any]) -> list[Any]:
 
 def collect_metrics(folder: Path, options: Options, base: dict[str, Any]) -> dict[str, Any]:
     """Return every number of the report, from the manifests and what the steps wrote."""
-    kept = rows_of(folder, f"kept-{rounds_of(folder)[-1]}", Pair)
-    candidates = rows_of(folder, "candidates", Pair)
+    kept = last_kept(folder)
+    candidates = rows_of(folder, "gated", Pair)
     return {
         "run": {
             "options": options.model_dump(mode="json"),
@@ -98,10 +73,13 @@ def collect_metrics(folder: Path, options: Options, base: dict[str, Any]) -> dic
         "base": base,
         "funnel": [_funnel_row(step) for step in steps_of(folder)],
         "training": {path.parent.name[3:]: read_json(path) for path in sorted(folder.glob(f"[0-9][0-9]-*/{TRAINING}"))},
-        "rounds": {str(number): round_metrics(folder, number, candidates) for number in rounds_of(folder)},
+        "rounds": {
+            str(number): round_metrics(folder, options.curate, number, candidates) for number in rounds_of(folder)
+        },
         "evaluation": read_json(step_folder(folder, "evaluation") / EVALUATION),
         "seed": seed_metrics(rows_of(folder, "seed", Pair), options),
         "dataset": dataset_metrics(kept),
+        "diversity": diversity_metrics(folder, options.curate, candidates, kept),
     }
 
 
@@ -109,22 +87,37 @@ def _funnel_row(step: Manifest) -> dict[str, Any]:
     return {key: asdict(step)[key] for key in ("step", "read", "written", "rejected", "reasons", "notes")}
 
 
-def round_metrics(folder: Path, number: int, candidates: Sequence[Pair]) -> dict[str, Any]:
+def round_metrics(folder: Path, options: CurateOptions, number: int, candidates: Sequence[Pair]) -> dict[str, Any]:
     """Return what one round of curation did, and how it agrees with people's labels where there are some."""
-    judged: list[Judgement] = rows_of(folder, f"judged-{number}", Judgement)
+    names = judged_names(options, number)
+    signals: dict[str, list[Judgement]] = {name: rows_of(folder, step, Judgement) for name, step in names.items()}
     kept = {pair.id: pair for pair in rows_of(folder, f"kept-{number}", Pair)}
-    raw = [row.score for row in judged if row.score is not None]
-    scores = to_scores(judged)
+    scores = combine(signals, options, read_calibration(options))
     edges = [1 + n / 4 for n in range(17)]
+    first = signals[options.judge[0]]
     return {
-        "judge": judged[0].judge if judged else "",
-        "judged": len(judged),
-        "without_score": sum(row.score is None for row in judged),
+        "judge": list(options.judge),
+        "judged": len(first),
+        "without_score": sum(row.pair not in scores for row in first),
         "kept": len(kept),
         "floor": min((pair.score or 0 for pair in kept.values()), default=None),
-        "raw": histogram(raw),
         "scores": {"edges": edges, "counts": metrics.histogram(list(scores.values()), edges)},
         "labels": label_metrics(candidates, scores, set(kept)),
+        "signals": {name: signal_metrics(rows, candidates) for name, rows in signals.items()},
+    }
+
+
+def signal_metrics(rows: Sequence[Judgement], candidates: Sequence[Pair]) -> dict[str, Any]:
+    """Return how one signal's values lie, why some are missing, and how well it sorts good from bad documents."""
+    values = {row.pair: row.score for row in rows if row.score is not None}
+    outside = [row.distribution[-1] for row in rows if row.distribution]
+    labels = label_metrics(candidates, values, set())
+    return {
+        "n": len(rows),
+        "outcomes": dict(sorted(Counter(row.outcome for row in rows).items())),
+        "raw": histogram(list(values.values())),
+        "mass_outside": fmean(outside) if outside else None,
+        "auc": labels["auc"] if labels else None,
     }
 
 
@@ -162,6 +155,26 @@ def dataset_metrics(kept: Sequence[Pair]) -> dict[str, Any]:
     }
 
 
+def diversity_metrics(
+    folder: Path, options: CurateOptions, candidates: Sequence[Pair], kept: Sequence[Pair]
+) -> dict[str, Any]:
+    """Return how varied the instructions are: of all scored, of those kept, of as many by score or variety alone."""
+    names = judged_names(options, rounds_of(folder)[-1])
+    signals: dict[str, list[Judgement]] = {name: rows_of(folder, step, Judgement) for name, step in names.items()}
+    scores = combine(signals, options, read_calibration(options))
+    scored = [pair for pair in candidates if pair.id in scores]
+    found = diversity_report(scored, [scores[pair.id] for pair in scored], len(kept))
+    texts = [pair.instruction for pair in kept]
+    mine = diversity_report(kept, [pair.score or 0.0 for pair in kept], 0)["all"] if texts else None
+    sets = {
+        "candidates": found["all"],
+        "kept": mine,
+        "best by score": found.get("top"),
+        "diverse": found.get("diverse"),
+    }
+    return {"sets": {name: one for name, one in sets.items() if one}, "shared": found.get("shared")}
+
+
 def lengths(values: Sequence[int]) -> dict[str, Any]:
     """Return mean, standard deviation and histogram of lengths in characters."""
     return {"mean": fmean(values), "sd": pstdev(values), **histogram(values)} if values else {"mean": 0.0, "sd": 0.0}
@@ -191,7 +204,7 @@ def write_dataset(folder: Path, found: dict[str, Any]) -> None:
     """Write the pairs kept in the last round, best first, as JSONL and Parquet with their card."""
     from askback.cards import dataset_card
 
-    kept = rows_of(folder, f"kept-{rounds_of(folder)[-1]}", Pair)
+    kept = last_kept(folder)
     rows = [dataset_row(pair) for pair in sorted(kept, key=lambda pair: (-(pair.score or 0), pair.id))]
     write_rows(folder / "dataset" / "train.jsonl", rows)
     write_parquet(folder / "dataset" / "train.parquet", rows)
@@ -238,7 +251,7 @@ def write_report(folder: Path) -> Path:
     from askback.stages.report import render_report
 
     found = read_json(folder / "metrics.json")
-    kept = rows_of(folder, f"kept-{rounds_of(folder)[-1]}", Pair)
+    kept = last_kept(folder)
     path = folder / "report.html"
     write_text(path, render_report(found, read_cost(folder), [dataset_row(pair) for pair in spread(kept, 20)]))
     return path

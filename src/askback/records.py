@@ -26,6 +26,8 @@ class Document:
     """Path (and row) it was read from, relative to the corpus where that is a folder."""
     title: str = ""
     format: str = "text"
+    encoding: str = ""
+    """What its bytes were read as, where they were text."""
     licence: str = ""
     genre: str = ""
     label: str = ""
@@ -55,7 +57,7 @@ class Pair:
     """An instruction and the output that answers it.
 
     A seed pair has `kind` "seed"; a candidate has "augmented", the passage it came from, and after curation a
-    score.
+    score. `original` is the output as it stood before it was rewritten, empty where it was not.
     """
 
     id: str
@@ -73,14 +75,15 @@ class Pair:
     licence: str = ""
     genre: str = ""
     label: str = ""
+    original: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What a judge said of one candidate in one round.
+    """What one signal said of one candidate in one round; `judge` is the signal's name.
 
     `score` is None when the judge gave none (`outcome` then says why): a number is never invented.
-    `distribution` holds the probabilities of the digits 1 to 5 and the mass outside them, or is empty.
+    `distribution` holds the probabilities of the rubric's digits, lowest first, and the mass outside them, or is empty.
     """
 
     pair: str

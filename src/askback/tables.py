@@ -11,6 +11,7 @@ from typing import Any
 
 NOT_MEASURED = "not measured"
 NEEDS_A_MODEL = "–"
+NEEDS_A_RUBRIC = "–"
 
 SYSTEMS = {
     "backward": "Backward model",
@@ -40,12 +41,27 @@ JUDGES = {
         "answer to it. A reply without a score stays without one."
     ),
     "likelihood": (
-        "This judge reads no rubric, and so suits bases too small to follow one. It is the likelihood gain: how much "
-        "the instruction helps the forward model of the round before to predict the output, in nats per token. The "
-        "scores are the ranks of that gain, spread evenly from 1 to 5: they order the candidates of one round and do "
-        "not say how good any of them is."
+        "This signal reads no rubric, and so suits bases too small to follow one. It is the likelihood gain: how much "
+        "the instruction helps the forward model of the round before to predict the output, in nats per token."
+    ),
+    "likeness": (
+        "This signal is how much likelier tuning made the output, in nats per token: the log-likelihood under the "
+        "forward model of the round before, less that under the bare base. It sorts texts by how like they are to the "
+        "seed outputs (Moore and Lewis 2010) and says nothing of whether the instruction fits."
+    ),
+    "backward": (
+        "The backward model's log-likelihood of the instruction, given the output, in nats per token: how natural a "
+        "request it is for this text."
     ),
 }
+RANKED = (
+    "The scores are ranks, spread evenly from 1 to 5{several}: they order the candidates of one round and do not say "
+    "how good any of them is."
+)
+CALIBRATED = (
+    "The score is 1 + 4 × the probability that the pair is good, from a logistic model of these signals fitted to "
+    "people's grades (`curate.calibration`)."
+)
 """What a judge does and what its scores mean, in the words of the report and the data-set card."""
 
 
@@ -121,9 +137,23 @@ def rounds(found: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
     return sorted((int(number), made) for number, made in (found.get("rounds") or {}).items())
 
 
-def judge_of(found: Mapping[str, Any]) -> str:
-    """Return the name of the judge, or "" where no round was made."""
-    return next((str(made.get("judge") or "") for _, made in rounds(found)), "")
+def judges_of(found: Mapping[str, Any]) -> list[str]:
+    """Return the signals that made the scores, none where no round was made."""
+    return next((list(made.get("judge") or []) for _, made in rounds(found)), [])
+
+
+def judging(found: Mapping[str, Any]) -> str:
+    """Say what judged the candidates and what its scores mean, or "" where no round was made."""
+    names = judges_of(found)
+    said = [JUDGES[name] for name in names if name in JUDGES]
+    curate = ((found.get("run") or {}).get("options") or {}).get("curate") or {}
+    if said and curate.get("calibration"):
+        said.append(CALIBRATED)
+    elif len(names) > 1:
+        said.append(RANKED.format(several=", the mean over the signals"))
+    elif names and names[0] in ("likelihood", "likeness", "backward"):
+        said.append(RANKED.format(several=""))
+    return " ".join(said)
 
 
 def systems(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -167,6 +197,8 @@ def comparison(found: Mapping[str, Any]) -> Table:
     ]
     rows.append(("Log-loss of the true instruction", *_of_models(measured, _log_loss)))
     rows.append((_retrieval_label(measured), *_of_models(measured, lambda report: _retrieval(report))))
+    if any(report.get("similarity") for report in measured.values()):
+        rows.append(("Similarity in meaning", *(interval(report.get("similarity"), 3) for report in measured.values())))
     rows.append(("Length beside the true one", *(number(report.get("length_ratio")) for report in measured.values())))
     rows.append((_copy_label(measured), *_of_models(measured, _copied)))
     rows.append(("Answers cut off", *_of_models(measured, lambda report: percent(report.get("cut_off")))))
@@ -249,7 +281,7 @@ def round_counts(found: Mapping[str, Any]) -> Table:
     rows = [
         (
             f"Round {at}",
-            made.get("judge") or NOT_MEASURED,
+            " + ".join(made.get("judge") or []) or NOT_MEASURED,
             count(made.get("judged")),
             count(made.get("without_score")),
             count(made.get("kept")),
@@ -276,6 +308,70 @@ def label_agreement(found: Mapping[str, Any]) -> Table:
     ]
     columns = ("Round", "Precision of keeping", "Recall of keeping", "AUC of the score", "Labelled good")
     return Table("Agreement with the documents' labels", columns, tuple(rows))
+
+
+def signals(found: Mapping[str, Any]) -> Table:
+    """Return every signal of every round, those that decided nothing too: how it sorts good from bad documents."""
+    rows = [
+        (
+            f"Round {at}, {name}",
+            "yes" if name in (made.get("judge") or []) else "no",
+            count(one.get("n")),
+            number(one.get("auc"), 3),
+            percent(one.get("mass_outside")) if one.get("mass_outside") is not None else NEEDS_A_RUBRIC,
+            reasons({name: n for name, n in (one.get("outcomes") or {}).items() if name != "scored"}),
+        )
+        for at, made in rounds(found)
+        for name, one in (made.get("signals") or {}).items()
+    ]
+    columns = ("Signal", "Decided", "Judged", "AUC against labels", "Probability off the digits", "Without a score")
+    return Table("Signals", columns, tuple(rows))
+
+
+def attacks(found: Mapping[str, Any]) -> Table:
+    """Return how far scores planted in the outputs moved each signal beside harmless text in the same place."""
+    planted = (found.get("evaluation") or {}).get("attacks") or {}
+    rows = [
+        (name, count(one["n"]), difference(one["shift"], 3), count(one["moved_up"]), attack_kinds(one["kinds"]))
+        for name, one in planted.items()
+        if one.get("shift")
+    ]
+    columns = ("Signal", "Attacks", "Mean shift of the score", "Raised by half a point or more", "By kind")
+    return Table("Scores planted in the documents", columns, tuple(rows))
+
+
+def attack_kinds(kinds: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the mean shift of each kind of attack."""
+    shifts = {name: one["shift"] for name, one in kinds.items() if one.get("shift")}
+    return ", ".join(f"{name.replace('_', ' ')} {shift['difference']:+.3f}" for name, shift in shifts.items())
+
+
+def diversity(found: Mapping[str, Any]) -> Table:
+    """Return how varied the instructions are: of all candidates, of those kept, and of other choices of that size."""
+    rows = [
+        (
+            name.replace("_", " "),
+            count(one.get("n")),
+            number(one.get("distinct_1"), 3),
+            number(one.get("distinct_2"), 3),
+            number(one.get("spread"), 3),
+            percent(one.get("near_duplicates")),
+        )
+        for name, one in ((found.get("diversity") or {}).get("sets") or {}).items()
+    ]
+    columns = ("Pairs", "Number", "Distinct words", "Distinct word pairs", "Spread", "Near-duplicates")
+    return Table("Variety of the instructions", columns, tuple(rows))
+
+
+def slices(found: Mapping[str, Any]) -> Table:
+    """Return the backward model by length, genre and source of the held-out pairs."""
+    cut = ((found.get("evaluation") or {}).get("backward") or {}).get("slices") or {}
+    rows = [
+        (f"{by}: {name}", count(one.get("n")), interval(one.get("rougeL")), interval(one.get("nll"), 3))
+        for by, parts in cut.items()
+        for name, one in parts.items()
+    ]
+    return Table("Backward model by kind of pair", ("Slice", "Pairs", "ROUGE-L", "Log-loss"), tuple(rows))
 
 
 def lengths(found: Mapping[str, Any]) -> Table:

@@ -40,6 +40,10 @@ class EchoEngine:
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
 
+    def count_tokens(self, text: str) -> int:
+        """Return the number of words."""
+        return len(text.split())
+
     def generate(self, model: Path | None = None) -> Generate:
         """Return a call that asks about three words of the body, chosen by the seed."""
 

@@ -8,14 +8,17 @@ import gc
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from askback.engines import batches, device
 from askback.engines.bases import load_base, load_tokenizer, open_base
-from askback.engines.tokens import Row, Tokens
+from askback.engines.tokens import Row, Slot, Tokens
 from askback.errors import ConfigError
 from askback.options import EngineOptions, TuneOptions
 from askback.ports import Ask, Choice, Example, Fit, Generate, Likelihood, LogLikelihood, Prompt, Reply, Sampling
+
+if TYPE_CHECKING:
+    import torch
 
 WINDOW = 1024
 """Requests looked at together so that similar lengths share a batch."""
@@ -35,11 +38,17 @@ class LocalEngine:
         self.dtype = device.pick_dtype(options, self.device)
         device.set_threads(options)
         self.tokens = Tokens(load_tokenizer(self.base))
+        self.shares_prefixes = True
+        """Whether `choose` reads once what prompts begin with alike; off only to measure what that is worth."""
         self._model: Any = None
         self._names: dict[Path, str] = {}
         self._full: tuple[Path, Any] | None = None
 
     # --- the four calls
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens of the base a text has."""
+        return len(self.tokens.encode(text))
 
     def generate(self, model: Path | None = None) -> Generate:
         """Return the call that writes texts with `model`."""
@@ -158,7 +167,7 @@ class LocalEngine:
         import torch
         from transformers import GenerationConfig
 
-        from askback.engines.sampling import RowSampling
+        from askback.engines.sampling import NoRepeat, RowSampling
 
         width = max(map(len, prompts))
         ids = torch.full((len(prompts), width), self.tokens.pad)
@@ -172,14 +181,16 @@ class LocalEngine:
             pad_token_id=self.tokens.pad,
             eos_token_id=self.tokens.stop,
         )
-        draws = [RowSampling(seeds, sampling.temperature, sampling.top_p)] if sampling.temperature > 0 else []
+        rules: list[Any] = [NoRepeat(sampling.no_repeat, width)] if sampling.no_repeat else []
+        if sampling.temperature > 0:
+            rules.append(RowSampling(seeds, sampling.temperature, sampling.top_p))
         network = self._active(model)
         with torch.inference_mode():
             out = network.generate(
                 input_ids=ids.to(self.device),
                 attention_mask=mask.to(self.device),
                 generation_config=config,
-                logits_processor=draws,
+                logits_processor=rules,
             )
         for row in out[:, width:].tolist():
             stopped = self.tokens.stop in row
@@ -247,33 +258,35 @@ class LocalEngine:
         self, model: Path | None, prompts: list[Prompt], choices: Sequence[str]
     ) -> Iterator[Choice | None]:
         """Yield the probabilities at the answer slot of one window of prompts."""
-        import torch
-
-        from askback.engines.heads import logits_at
-
-        rows: list[Row] = []
-        fills: list[list[list[int]]] = []
-        asked: list[int] = []
-        for position, prompt in enumerate(prompts):
-            lead, fill = self.tokens.choice_slot(prompt.after, choices)
-            made = self.tokens.prompt(Prompt(prompt.before, prompt.body), self._room(prompt) - len(lead))
+        slots: dict[int, Slot] = {}
+        rows: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
+        for place, prompt in enumerate(prompts):
+            slot = self.tokens.choice_slot(prompt.after, choices)
+            longest = len(slot.lead) + max(map(len, slot.steps))
+            made = self.tokens.prompt(Prompt(prompt.before, prompt.body), self._room(prompt) - longest)
             if made is not None:
-                rows.append(Row("", (*made[0], *lead), ()))
-                fills.append(fill)
-                asked.append(position)
-        found: dict[int, Choice] = {}
-        for batch in batches.by_token_budget([len(row) for row in rows], self.options.batch_tokens):
-            ids, mask, _ = batches.pad_right([rows[i] for i in batch], self.tokens.pad)
-            last = mask.bool() & ~mask.roll(-1, dims=1).bool()
-            last[:, -1] |= mask[:, -1].bool()
-            network = self._active(model)
-            with torch.inference_mode():
-                logits = logits_at(network, ids.to(self.device), mask.to(self.device), last)
-                shares = torch.softmax(logits, dim=-1).cpu()
-            for share, i in zip(shares, batch, strict=True):
-                each = tuple(float(share[fill].sum()) for fill in fills[i])
-                found[asked[i]] = Choice(each, max(0.0, 1.0 - sum(each)))
-        yield from (found.get(position) for position in range(len(prompts)))
+                slots[place] = slot
+                rows += [(place, done, (*made[0], *slot.lead, *done)) for done in slot.steps]
+        chances: dict[int, dict[tuple[int, ...], float]] = {place: {} for place in slots}
+        for row, shares in self._next_shares(model, [ids for *_, ids in rows]):
+            place, done, _ = rows[row]
+            chances[place] |= {(*done, token): float(shares[token]) for token in slots[place].steps[done]}
+        yield from (slots[at].weigh(chances[at]) if at in slots else None for at in range(len(prompts)))
+
+    def _next_shares(self, model: Path | None, rows: Sequence[tuple[int, ...]]) -> "Iterator[tuple[int, torch.Tensor]]":
+        """Yield (position, probabilities of the token that follows) of each row, batch by batch."""
+        from askback.engines.prefix import next_logits
+
+        asked = [row or (self.tokens.stop,) for row in rows]  # something must come before what is asked for
+        made = next_logits(
+            self._active(model),
+            asked,
+            pad=self.tokens.pad,
+            batch_tokens=self.options.batch_tokens,
+            share=self.shares_prefixes,
+        )
+        for positions, logits in made:
+            yield from zip(positions, logits.softmax(-1).cpu(), strict=True)
 
 
 class ChooseCall:

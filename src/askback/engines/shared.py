@@ -16,7 +16,8 @@ TESTED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 def shares_prompts(network: Any) -> bool:
     """Whether this network may be used here."""
     config = network.config
-    return config.model_type in TESTED and not getattr(config, "use_sliding_window", False)
+    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    return config.model_type in TESTED and not windowed
 
 
 def score_targets(

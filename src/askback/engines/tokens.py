@@ -4,11 +4,14 @@ Takes: a Hugging Face tokenizer, Prompts, Examples.  Gives: lists of ids.
 Never: lets a control token written inside a text become one, cuts an instruction, or adds a second stop token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, pairwise
+from math import prod
+from typing import Any, NamedTuple
 
-from askback.ports import Example, Prompt
+from askback.errors import ConfigError
+from askback.ports import Choice, Example, Prompt
 from askback.records import Verdict
 
 
@@ -24,6 +27,30 @@ class Row:
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.target)
+
+
+class Slot(NamedTuple):
+    """Where an answer is read: the ids that lead there, and the ids that write each choice from there on."""
+
+    lead: tuple[int, ...]
+    ways: tuple[tuple[tuple[int, ...], ...], ...]
+    """Per choice each way to write it: for a digit mostly one id, with its space, and another without."""
+
+    @property
+    def steps(self) -> dict[tuple[int, ...], set[int]]:
+        """What of a choice may be written already -> the ids that go on; `()` alone where each choice is one id."""
+        steps: dict[tuple[int, ...], set[int]] = {}
+        for way in chain.from_iterable(self.ways):
+            for done, token in enumerate(way):
+                steps.setdefault(way[:done], set()).add(token)
+        return steps
+
+    def weigh(self, chances: Mapping[tuple[int, ...], float]) -> Choice:
+        """Return how likely each choice is, from the chance of the last of some ids after those before it."""
+        each = tuple(
+            sum(prod(chances[way[: done + 1]] for done in range(len(way))) for way in own) for own in self.ways
+        )
+        return Choice(each, max(0.0, 1.0 - sum(each)))
 
 
 class Tokens:
@@ -85,25 +112,43 @@ class Tokens:
         cut = f"  [{row.cut} tokens of the text cut]" if row.cut else ""
         return f"\033[2m{prompt}\033[0m\033[1;32m{target}\033[0m{cut}"
 
-    def choice_slot(self, after: str, choices: Sequence[str]) -> tuple[list[int], list[list[int]]]:
-        """Return the ids that lead to the answer slot, and per choice the ids that fill it.
+    def choice_slot(self, after: str, choices: Sequence[str]) -> Slot:
+        """Return where one of the choices stands after a text, and the ids that write each of them there.
 
         The slot is found from the tokenizer itself: `Score: 4` is encoded for every choice, and what all have in
-        common leads to the slot. A choice without the space counts too where it starts at the same slot.
+        common leads to the slot. A choice without the space counts too where one id writes it at the same slot.
 
         Raises:
-            ValueError: two choices share their first token, or one begins the other: one token cannot tell them apart.
+            ConfigError: a choice has no ids of its own, or what writes one begins what writes another.
         """
-        spaced = [self.encode(f"{after} {choice}") for choice in choices]
-        lead = _common_prefix(spaced)
-        fills = [ids[len(lead) : len(lead) + 1] for ids in spaced]
-        for fill, choice in zip(fills, choices, strict=True):
-            bare = self.encode(after + choice)
-            if bare[: len(lead)] == lead and len(bare) == len(lead) + 1 and bare[-1] not in fill:
-                fill.append(bare[-1])
-        if not all(fills) or len({token for fill in fills for token in fill}) != sum(map(len, fills)):
-            raise ValueError(f"the tokenizer does not tell {choices} apart by their first token")
-        return lead, fills
+        spaced = self._encode_all([f"{after} {choice}" for choice in choices])
+        bare = self._encode_all([f"{after}{choice}" for choice in choices])
+        lead = _common_prefix([ids[:-1] for ids in spaced])
+        found = [
+            {one[len(lead) :], *([other[-1:]] if other[:-1] == lead else [])}
+            for one, other in zip(spaced, bare, strict=True)
+        ]
+        unknown = self.tokenizer.unk_token_id
+        ways = tuple(tuple(sorted(way for way in one if way and unknown not in way)) for one in found)
+        _check_apart(choices, ways)
+        return Slot(lead, ways)
+
+    def _encode_all(self, texts: list[str]) -> list[tuple[int, ...]]:
+        made = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [tuple(ids) for ids in made]
+
+
+def _check_apart(choices: Sequence[str], ways: Sequence[Sequence[tuple[int, ...]]]) -> None:
+    for choice, own in zip(choices, ways, strict=True):
+        if not own:
+            raise ConfigError(f"the base's tokenizer has no ids for {choice!r}; name other choices or another base")
+    written = sorted((way, choice) for choice, own in zip(choices, ways, strict=True) for way in own)
+    for (way, choice), (longer, other) in pairwise(written):  # in this order what a way begins comes right after it
+        if longer[: len(way)] == way:
+            raise ConfigError(
+                f"the base's tokenizer does not tell {choice!r} and {other!r} apart: what writes one begins what "
+                "writes the other; name other choices"
+            )
 
 
 def _place(part: Sequence[int], whole: Sequence[int]) -> int:
@@ -112,10 +157,10 @@ def _place(part: Sequence[int], whole: Sequence[int]) -> int:
     return next((start for start in starts if whole[start : start + len(part)] == part), 0)
 
 
-def _common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
+def _common_prefix(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     prefix: list[int] = []
     for column in zip(*rows, strict=False):
         if len(set(column)) > 1:
             break
         prefix.append(column[0])
-    return prefix
+    return tuple(prefix)

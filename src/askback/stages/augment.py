@@ -1,10 +1,9 @@
 """Ask the backward model which instruction each passage answers.
 
-Takes: Passages, a Generate call.  Gives: candidate Pairs, or Rejects with the reason.
-Never: keeps an answer that was cut off, is empty, loops, or repeats the prompt (Li et al. 2023, section 2.2).
+Takes: Passages, a Generate call.  Gives: candidate Pairs, or Rejects with the reason (Li et al. 2023, section 2.2).
+Never: keeps an answer that was cut off, is empty, or loops; what an answer says is weighed by `gates`.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from itertools import product
 
@@ -20,12 +19,12 @@ def augment(
 ) -> Iterator[Pair | Reject]:
     """Yield `options.n` outcomes per passage: a candidate, or why there is none."""
     wanted = [(passage, candidate) for passage, candidate in product(passages, range(options.n))]
-    sampling = Sampling(options.temperature, options.top_p, options.max_new_tokens)
+    sampling = Sampling(options.temperature, options.top_p, options.max_new_tokens, options.no_repeat)
     blanks = [_candidate(passage, number, "") for passage, number in wanted]
     asks = (Ask(layout.prompt(pair), row_seed(seed, pair.passage, pair.candidate)) for pair in blanks)
     seen: set[tuple[str, str]] = set()
     for (passage, number), reply in zip(wanted, ask(asks, sampling), strict=True):
-        verdict = check_reply(reply, layout, min_chars=options.min_chars, text=passage.text)
+        verdict = check_reply(reply, min_chars=options.min_chars)
         key = (passage.id, reply.text.casefold())
         if verdict.keep and key in seen:
             verdict = Verdict(False, "same_candidate", excerpt(reply.text))
@@ -55,8 +54,8 @@ def _candidate(passage: Passage, number: int, instruction: str) -> Pair:
     )
 
 
-def check_reply(reply: Reply, layout: Layout, *, min_chars: int, text: str = "") -> Verdict:
-    """Say whether a reply to a prompt around `text` can be an instruction at all."""
+def check_reply(reply: Reply, *, min_chars: int) -> Verdict:
+    """Say whether a reply is whole: what the engine ended by itself, with words in it, and not for ever the same."""
     if reply.finish == "no_room":
         return Verdict(False, "no_room", "the prompt and the new tokens are longer than the base reads")
     if reply.finish == "length":
@@ -65,8 +64,6 @@ def check_reply(reply: Reply, layout: Layout, *, min_chars: int, text: str = "")
         return Verdict(False, "empty", excerpt(reply.text))
     if is_loop(reply.text):
         return Verdict(False, "repeated_loop", excerpt(reply.text))
-    if echoes(reply.text, layout) or copies(reply.text, text):
-        return Verdict(False, "prompt_echo", excerpt(reply.text))
     return OK
 
 
@@ -81,20 +78,3 @@ def is_loop(text: str, *, times: int = 3, longest: int = 12) -> bool:
             if run >= needed:
                 return True
     return False
-
-
-def echoes(text: str, layout: Layout) -> bool:
-    """Whether a reply repeats a sentence of the words the layout puts around the passage."""
-    plain = _plain(text)
-    sentences = re.split(r"[.:\n]+", f"{layout.before}\n{layout.after}")
-    return any(len(sentence) > 15 and sentence in plain for sentence in map(_plain, sentences))
-
-
-def copies(reply: str, text: str, *, words: int = 8) -> bool:
-    """Whether a reply of at least so many words stands in the text word for word: the prompt said again."""
-    plain = _plain(reply)
-    return len(plain.split()) >= words and plain in _plain(text)
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold()))

@@ -26,6 +26,9 @@ WHY = {
     "parse_failed": "the judge's reply held no score",
     "no_mass_on_digits": "the judge gave no digit a probability",
     "too_long": "too long for the judge",
+    "below_least": "below the lowest value of a signal",
+    "not_selected": "another pair covers the same ground",
+    "unfit_instruction": "the instruction alone is not a request that can be answered",
 }
 """The reasons of curation in plain words."""
 
@@ -53,7 +56,7 @@ def render_report(found: Found, cost: Mapping[str, Any], rows: Sequence[Mapping[
             flow=flow(found),
             figures=build_figures(found),
             tables=build_tables(found, cost),
-            judge=tables.JUDGES.get(tables.judge_of(found), ""),
+            judge=tables.judging(found),
             score_notes=tables.score_notes(evaluation.get("backward") or {}),
             retrieval_why=(evaluation.get("backward") or {}).get("retrieval_why", ""),
             rows=[_row(row) for row in rows],
@@ -141,6 +144,7 @@ def _beside_chance(retrieval: Mapping[str, Any] | None) -> str:
 def flow(found: Found) -> list[dict[str, Any]]:
     """Return the counts from documents to kept rows, each with its width beside the largest in per cent."""
     names = [("corpus", "Documents"), ("passages", "Passages"), ("candidates", "Candidates")]
+    names += [("gated", "Past the gates")]
     names += [(f"kept-{at}", f"Kept in round {at}") for at, _ in tables.rounds(found)]
     counts = [(label, made["written"]) for name, label in names if (made := tables.step(found, name))]
     most = max((n for _, n in counts), default=0) or 1
@@ -156,6 +160,10 @@ def build_tables(found: Found, cost: Mapping[str, Any]) -> dict[str, tables.Tabl
         "funnel": tables.funnel(found),
         "rounds": tables.round_counts(found),
         "labels": tables.label_agreement(found),
+        "signals": tables.signals(found),
+        "attacks": tables.attacks(found),
+        "slices": tables.slices(found),
+        "diversity": tables.diversity(found),
         "trainings": tables.trainings(found),
         "comparison": tables.comparison(found),
         "tests": tables.paired_tests(found),
@@ -172,6 +180,7 @@ def build_figures(found: Found) -> dict[str, Figure | None]:
         "scores": scores_figure(found),
         "gains": gains_figure(found),
         "losses": losses_figure(found),
+        "verbs": verbs_figure(found),
         "comparison": comparison_figure(found),
         "forward": forward_figure(found),
         "instruction_chars": lengths_figure(found, "instruction_chars", "instructions"),
@@ -193,13 +202,12 @@ def scores_figure(found: Found) -> Figure | None:
 
 
 def gains_figure(found: Found) -> Figure | None:
-    """Return the histogram of the likelihood gains behind the ranks, where the judge is one."""
-    if tables.judge_of(found) != "likelihood":
-        return None
+    """Return the histogram of the likelihood gains of every round, where they are a signal."""
+    raw = {at: ((made.get("signals") or {}).get("likelihood") or {}).get("raw") for at, made in tables.rounds(found)}
     panels = [
-        plots.Bars(f"Round {at}", *_bins(made["raw"]), 0.0, "no gain")
-        for at, made in tables.rounds(found)
-        if _bins(made.get("raw"))[1]
+        plots.Bars(f"Round {at}", *_bins(histogram), 0.0, "no gain")
+        for at, histogram in raw.items()
+        if _bins(histogram)[1]
     ]
     if not panels:
         return None
@@ -207,6 +215,20 @@ def gains_figure(found: Found) -> Figure | None:
         panels, alt=f"Histogram of likelihood gains, {_rounds(panels)}", x_label="likelihood gain, nats per token"
     )
     return _figure(svg, "The gains themselves: right of the line the instruction helps to predict its output.")
+
+
+def verbs_figure(found: Found) -> Figure | None:
+    """Return the verbs of the kept instructions with their commonest objects, as rings."""
+    heard = (((found.get("diversity") or {}).get("sets") or {}).get("kept") or {}).get("verb_object") or {}
+    sectors = [
+        plots.Sector(one["verb"], one["count"], [(noun, times) for noun, times in one["objects"]])
+        for one in heard.get("verbs") or []
+    ]
+    if not sectors:
+        return None
+    svg = plots.sunburst(sectors, alt="Verbs of the kept instructions and their commonest objects")
+    said = f"of {heard['found']} of {heard['n']} kept instructions, as a simple rule without a parser finds them."
+    return _figure(svg, f"The commonest verbs and their objects {said}")
 
 
 def _bins(histogram: Mapping[str, Any] | None) -> tuple[list[float], list[int]]:

@@ -23,7 +23,7 @@ def tell_story(
     """Return the story of three candidates; `verdicts` maps id -> (score, "kept" or the reason it was not)."""
     picked = pick(candidates, verdicts)
     asks = (Ask(layout.prompt(pair)) for pair in picked)
-    replies = ask(asks, Sampling(temperature=0.0, max_new_tokens=options.max_new_tokens))
+    replies = ask(asks, Sampling(0.0, 1.0, options.max_new_tokens, options.no_repeat))
     return [
         {
             "heading": pair.heading,
