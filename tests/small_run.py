@@ -87,7 +87,7 @@ def still() -> Iterator[None]:
     clock = SimpleNamespace(monotonic=lambda: 0.0)
     with ExitStack() as stack:
         stack.enter_context(mock.patch("askback.meter.measured", unmeasured))
-        stack.enter_context(mock.patch("askback.pipeline.time", clock))
+        stack.enter_context(mock.patch("askback.steps.time", clock))
         stack.enter_context(mock.patch("askback.pipeline.code", lambda *modules: ",".join(modules)))
         yield
 
@@ -102,12 +102,12 @@ def do_run(options: Options, out: Path, show: Any = None) -> Path:
 
 def do_steps(options: Options, out: Path, show: Any = None) -> None:
     """Do the steps of a run without publishing them."""
-    from askback import pipeline
+    from askback import pipeline, steps
     from askback.engines.echo import EchoEngine
     from askback.store import open_run
 
     with still(), open_run(out) as held:
-        pipeline.run(options, held, EchoEngine(options.engine), show or pipeline.Silent())
+        pipeline.run(options, held, EchoEngine(options.engine), show or steps.Silent())
 
 
 def snapshot(folder: Path) -> dict[str, str]:

@@ -20,7 +20,7 @@ LAYERS = (
     "nearness prose",
     "ports chance",
     "prompts store calibration",
-    "stages engines readers",
+    "stages engines readers steps",
     "config cards meter tasks finished",
     "pipeline",
     "publish doctor progress",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import small_run
-from askback import pipeline
+from askback import steps
 from askback.errors import IntegrityError
 from askback.store import Manifest, open_run
 from small_run import differences, do_run, do_steps, small_options, snapshot
@@ -25,7 +25,7 @@ STEPS = [
 ]
 
 
-class Witness(pipeline.Silent):
+class Witness(steps.Silent):
     """Remembers what was done, what was reused and what was said."""
 
     def __init__(self) -> None:
@@ -137,8 +137,8 @@ def test_a_changed_input_redoes_the_step_that_reads_it(few_inputs: Path, tmp_pat
 
 
 def test_changed_code_changes_what_a_step_depends_on() -> None:
-    assert pipeline.code("prompts") == pipeline.code("prompts")
-    assert len({pipeline.code("prompts"), pipeline.code("metrics"), pipeline.code("prompts", "metrics")}) == 3
+    assert steps.code("prompts") == steps.code("prompts")
+    assert len({steps.code("prompts"), steps.code("metrics"), steps.code("prompts", "metrics")}) == 3
 
 
 # --- what is damaged is not built upon

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from askback import pipeline
+from askback import steps
 from askback.finished import has_step, judged_names, rows_of
 from askback.options import CurateOptions
 from askback.records import Judgement, Pair
@@ -14,7 +14,7 @@ from small_run import do_run, small_options
 CYCLE = 'curate.judge=["likelihood", "backward"]'
 
 
-class Notes(pipeline.Silent):
+class Notes(steps.Silent):
     """Remembers what was said."""
 
     def __init__(self) -> None:

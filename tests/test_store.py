@@ -192,13 +192,33 @@ def test_a_part_that_is_there_is_not_made_again(tmp_path: Path) -> None:
     made.write_part(0, [pair("kept")])
     shown: list[int] = []
 
-    def work(rows: list[str]) -> Iterator[Pair]:
-        assert rows == ["c"]
-        yield from map(pair, rows)
+    def work(blocks: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, Iterator[Pair]]]:
+        for number, rows in blocks:
+            assert rows == ["c"]
+            yield number, map(pair, rows)
 
     store.map_step(made, "abc", work, shard_rows=2, advance=shown.append)
     assert [row.id for row in made.read()] == ["kept", "c"]
     assert shown == [2, 1]
+
+
+def test_shards_may_come_back_in_any_order_but_must_come_back(tmp_path: Path) -> None:
+    made = step(tmp_path)
+    made.begin()
+
+    def backwards(blocks: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[Pair]]]:
+        yield from reversed([(number, [*map(pair, rows)]) for number, rows in blocks])
+
+    store.map_step(made, "abcde", backwards, shard_rows=2, advance=lambda count: None)
+    assert [row.id for row in made.read()] == [*"abcde"]
+
+    def forgetful(blocks: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[Pair]]]:
+        yield from ((number, [*map(pair, rows)]) for number, rows in list(blocks)[1:])
+
+    other = step(tmp_path, options={"n": 3})
+    other.begin()
+    with pytest.raises(AssertionError, match=r"shards \[0\] were given out and never came back"):
+        store.map_step(other, "abcde", forgetful, shard_rows=2, advance=lambda count: None)
 
 
 def test_shards_keep_order_and_lose_nothing() -> None:

@@ -16,11 +16,11 @@ from askback.engines.presets import resolve
 from askback.errors import DataError
 from askback.finished import kept_name, rounds_of, rows_of
 from askback.options import Options, TuneOptions
-from askback.pipeline import Show, Silent
 from askback.ports import Engine
 from askback.prompts import FORWARD_LAYOUT, Layout
 from askback.records import Pair, content_id
 from askback.stages import ablate as stage
+from askback.steps import Show, Silent
 from askback.store import drop_folder, read_json, write_json, write_text
 from askback.tasks import fit_model, prove_forward
 

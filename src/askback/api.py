@@ -98,6 +98,7 @@ def run(options: Options | Mapping[str, Any], out: str | Path, *, show: Any = No
     from askback import pipeline, publish
     from askback.engines.open import open_engine
     from askback.meter import measured
+    from askback.steps import Silent
     from askback.store import open_run, write_text
 
     options = options if isinstance(options, Options) else check_options(options, "askback.run")
@@ -108,7 +109,7 @@ def run(options: Options | Mapping[str, Any], out: str | Path, *, show: Any = No
         options = with_presets(options, engine)
         write_text(folder / "run.toml", to_toml(options))
         with measured(folder / "cost.json", country=options.engine.country):
-            pipeline.run(options, held, engine, show or pipeline.Silent())
+            pipeline.run(options, held, engine, show or Silent())
         publish.publish(folder, options, engine.describe())
     return folder
 

@@ -7,30 +7,24 @@ Every step is done when its manifest is there; a step whose options, inputs or c
 follows it too, since a step's fingerprint covers those of the steps it reads.
 """
 
-import hashlib
 import math
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
-from glob import glob
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from askback.chance import normal, split
 from askback.errors import DataError
 from askback.finished import judged_names, rows_of, step_folder
 from askback.options import Options, SignalName, TuneOptions
-from askback.ports import Engine
+from askback.ports import Engine, Spread, spread_here
 from askback.prompts import FORWARD_LAYOUT, Layout
 from askback.readers.evalsets import read_evalsets
 from askback.readers.rows import read_words
 from askback.records import OK, Document, Judgement, Pair, Passage, Reject, content_id
 from askback.stages.attacks import measure_shift, plant
-from askback.stages.augment import augment
 from askback.stages.clean import clean
 from askback.stages.curate import check_kept, check_parsed, combine, keep
 from askback.stages.decontaminate import EvaluationSets, decontaminate
@@ -40,18 +34,11 @@ from askback.stages.gates import gate
 from askback.stages.rewrite import rewrite
 from askback.stages.segment import segment, thin
 from askback.stages.story import tell_story
-from askback.store import (
-    STARTED,
-    Manifest,
-    Run,
-    Step,
-    drop_folder,
-    file_hash,
-    map_step,
-    write_json,
-    write_step,
-)
+from askback.steps import Show, Steps, code, input_hash
+from askback.store import Manifest, Run, Step, write_json
 from askback.tasks import (
+    Asking,
+    Judging,
     fit_model,
     layout_for,
     open_encoder,
@@ -78,44 +65,13 @@ PROOF = ("evaluate", "story", "attacks", "duel", "judges")
 """The source files whose change makes a step be done again."""
 
 
-class Show(Protocol):
-    """Whoever watches: told what begins, moves and ends; answers nothing."""
-
-    def begin(self, step: str, total: int, unit: str) -> None:
-        """A step begins; `total` 0 is unknown."""
-
-    def advance(self, count: int) -> None:
-        """So many rows more are done."""
-
-    def end(self, manifest: Manifest, *, reused: bool) -> None:
-        """A step is done, now or in an earlier run."""
-
-    def note(self, text: str) -> None:
-        """Something to know."""
-
-
-class Silent:
-    """Watches and says nothing."""
-
-    def begin(self, step: str, total: int, unit: str) -> None:
-        """A step begins."""
-
-    def advance(self, count: int) -> None:
-        """Rows are done."""
-
-    def end(self, manifest: Manifest, *, reused: bool) -> None:
-        """A step is done."""
-
-    def note(self, text: str) -> None:
-        """Something to know."""
-
-
-def run(options: Options, held: Run, engine: Engine, show: Show) -> None:
-    """Do the main job in a run folder that this process holds, or go on with it.
+def run(options: Options, held: Run, engine: Engine, show: Show, spread: Spread | None = None) -> None:
+    """Do the main job in a run folder that this process holds, or go on with it; `spread` works on shards.
 
     seed -> backward model -> passages -> candidates -> gates -> judged -> forward models 0, 1, 2 -> evaluation
     """
-    job = Job(held, options, engine, show)
+    steps = Steps(held, show, spread or spread_here(engine), shard_rows=options.engine.shard_rows)
+    job = Job(steps, options, engine)
     seed = job.read_seed()
     documents = job.read_corpus()
     passages = job.sift(job.cut(documents, seed))
@@ -131,7 +87,7 @@ def run(options: Options, held: Run, engine: Engine, show: Show) -> None:
         rounds.append(Round(judged, kept, polished))
         forwards.append(job.tune_forward(number, seed, polished))
     job.evaluate(seed, backward, forwards, candidates, rounds[-1])
-    job.drop_others()
+    job.steps.drop_others()
 
 
 class Round(NamedTuple):
@@ -146,12 +102,11 @@ class Round(NamedTuple):
 class Job:
     """The steps of one run. Each method is one step: what it depends on, and the stage that does it."""
 
-    def __init__(self, held: Run, options: Options, engine: Engine, show: Show) -> None:
-        self.held = held
+    def __init__(self, steps: Steps, options: Options, engine: Engine) -> None:
+        self.steps = steps
+        self.show = steps.show
         self.options = options
         self.engine = engine
-        self.show = show
-        self.steps: list[Step[Any]] = []
 
     # --- data in
 
@@ -160,16 +115,20 @@ class Job:
         from askback.readers.seed import read_seed
 
         options = self.options.seed
-        step = self._step(
-            "seed", Pair, options=options, input=input_hash(options.path), code=code("readers.seed", "readers.rows")
+        step = self.steps.step(
+            "seed",
+            Pair,
+            options=options,
+            input=input_hash(options.path),
+            code=code("readers.seed", "readers.rows", "readers.listing"),
         )
 
         def work() -> dict[str, Any]:
             reading = read_seed(options)
-            self._write(step, reading.outcomes)
+            self.steps.write(step, reading.outcomes)
             return {"notes": {"format": reading.format, "explained": reading.explained}}
 
-        self._do(step, work, unit="pairs")
+        self.steps.do(step, work, unit="pairs")
         self._show_seed(step)
         return step
 
@@ -178,20 +137,20 @@ class Job:
         from askback.readers.documents import read_documents
 
         options = self.options.corpus
-        step = self._step(
+        step = self.steps.step(
             "corpus",
             Document,
             options=options,
             input=input_hash(options.path),
-            code=code("readers.documents", "readers.rows"),
+            code=code("readers"),
         )
-        return self._do(step, lambda: self._write(step, read_documents(options)), unit="documents")
+        return self.steps.do(step, lambda: self.steps.write(step, read_documents(options)), unit="documents")
 
     def cut(self, documents: Step[Document], seed: Step[Pair]) -> Step[Passage]:
         """Passages: the text under one heading, where it is fit to be an answer and is no held-out output."""
         options = self.options.passages
         held = {normal(pair.output) for pair in self.split(seed)[1]}
-        step = self._step(
+        step = self.steps.step(
             "passages",
             Passage,
             options=options,
@@ -206,11 +165,11 @@ class Job:
             used: set[str] = set()
             cut = segment(documents.read(), options, self.engine.count_tokens)
             cleaned = clean(cut, options, read_words(options.block_words))
-            self._write(step, _note_documents(thin(_without(held, cleaned), options), used))
+            self.steps.write(step, _note_documents(thin(_without(held, cleaned), options), used))
             total = documents.manifest.written if documents.manifest else 0
             return {"notes": {"documents": total, "documents_used": len(used), "documents_unused": total - len(used)}}
 
-        self._do(step, work, unit="passages")
+        self.steps.do(step, work, unit="passages")
         if step.manifest and not step.manifest.written:
             raise DataError(
                 f"no passage is left of {step.manifest.read} sections ({_reasons(step.manifest)}); "
@@ -221,7 +180,7 @@ class Job:
     def sift(self, passages: Step[Passage]) -> Step[Passage]:
         """The passages that repeat no other, no earlier run's, and nothing that models are evaluated on."""
         options = self.options.distinct
-        step = self._step(
+        step = self.steps.step(
             "distinct",
             Passage,
             options=options,
@@ -235,9 +194,9 @@ class Job:
             known = chain.from_iterable(rows_of(Path(run), "distinct", Passage) for run in options.known)
             read = passages.read()
             clean = decontaminate(read, self.evaluation_sets()) if options.against else read
-            self._write(step, distinct(clean, options, known=known, scratch=step.folder))
+            self.steps.write(step, distinct(clean, options, known=known, scratch=step.folder))
 
-        return self._do(step, work, unit="passages")
+        return self.steps.do(step, work, unit="passages")
 
     def evaluation_sets(self) -> EvaluationSets:
         """What passages and instructions must share nothing with."""
@@ -250,12 +209,12 @@ class Job:
         training, _ = self.split(seed)
         layout = layout_for("backward", self.options.backward)
         step = self._model_step("backward", self.options.backward, layout, [seed])
-        return self._do(step, lambda: self._fit(step, training, self.options.backward, layout))
+        return self.steps.do(step, lambda: self._fit(step, training, self.options.backward, layout))
 
     def ask(self, passages: Step[Passage], backward: Step[Pair]) -> Step[Pair]:
         """Candidates: each passage with the instructions the backward model hears in it."""
         options = self.options.augment
-        step = self._step(
+        step = self.steps.step(
             "candidates",
             Pair,
             options=options,
@@ -263,17 +222,10 @@ class Job:
             shard_rows=self.options.engine.shard_rows,
             seed=self.options.random_seed,
             engine=self.engine.describe(),
-            code=code("stages.augment", "prompts", *ASKING),
+            code=code("stages.augment", "prompts", "tasks", *ASKING),
         )
-        ask = self.engine.generate(backward.folder / ADAPTER)
-        work = partial(
-            augment,
-            ask=ask,
-            layout=read_layout(backward.folder / ADAPTER, "backward"),
-            options=options,
-            seed=self.options.random_seed,
-        )
-        self._map(step, passages, work)
+        task = Asking(model=backward.folder / ADAPTER, options=options, seed=self.options.random_seed)
+        self.steps.map(step, passages, task)
         if step.manifest and not step.manifest.written:
             raise DataError(f"no candidate is left of {step.manifest.read} answers ({_reasons(step.manifest)})")
         return step
@@ -284,7 +236,7 @@ class Job:
         """The candidates, and those of earlier runs, that pass the cheap rules."""
         options, joined = self.options.gates, self.options.curate.join
         held = {normal(pair.output) for pair in self.split(seed)[1]}
-        step = self._step(
+        step = self.steps.step(
             "gated",
             Pair,
             options=options,
@@ -302,9 +254,9 @@ class Job:
             passed = gate(pairs, layout, options)
             if self.options.distinct.against:
                 passed = _uncontaminated(passed, self.evaluation_sets())
-            self._write(step, [*passed, *(one for one in found if isinstance(one, Reject))])
+            self.steps.write(step, [*passed, *(one for one in found if isinstance(one, Reject))])
 
-        self._do(step, work, unit="candidates")
+        self.steps.do(step, work, unit="candidates")
         if step.manifest and not step.manifest.written:
             raise DataError(f"no candidate passes the gates ({_reasons(step.manifest)}); see the [gates] table")
         return step
@@ -315,7 +267,9 @@ class Job:
         """Every candidate judged, signal by signal, by the forward model of the round before (or the backward one)."""
         judged = {}
         for signal, name in judged_names(self.options.curate, number).items():
-            judged[signal] = self._known(name) or self._judge(name, signal, number, candidates, (forward, backward))
+            judged[signal] = self.steps.known(name) or self._judge(
+                name, signal, number, candidates, (forward, backward)
+            )
         return judged
 
     def _judge(
@@ -324,7 +278,7 @@ class Job:
         forward, backward = models
         options = self.options.curate
         asks_rubric = {"rubric", "instruction_gate", "samples", "max_new_tokens"}
-        step = self._step(
+        step = self.steps.step(
             name,
             Judgement,
             options={
@@ -338,22 +292,20 @@ class Job:
             engine=self.engine.describe(),
             code=code("stages.judges", "prompts", "tasks", *ASKING),
         )
-        judge = open_signal(
-            self.engine,
-            signal,
-            forward.folder / ADAPTER,
-            backward.folder / ADAPTER,
-            options,
+        task = Judging(
+            signal=signal,
+            forward=forward.folder / ADAPTER,
+            backward=backward.folder / ADAPTER,
+            options=options,
             round=number,
             seed=self.options.random_seed,
         )
-        self._map(step, candidates, judge)
-        return step
+        return self.steps.map(step, candidates, task)
 
     def keep(self, number: int, candidates: Step[Pair], judged: dict[SignalName, Step[Judgement]]) -> Step[Pair]:
         """The candidates that are good enough in this round."""
         options = self.options.curate
-        step = self._step(
+        step = self.steps.step(
             f"kept-{number}",
             Pair,
             options=options,
@@ -368,14 +320,14 @@ class Job:
             check_parsed(signals, options, calibration)
             outcomes = list(keep(candidates.read(), signals, options, calibration, pick=pick_diverse))
             check_kept(outcomes, combine(signals, options, calibration), options, calibration)
-            self._write(step, outcomes)
+            self.steps.write(step, outcomes)
 
-        return self._do(step, work, unit="candidates")
+        return self.steps.do(step, work, unit="candidates")
 
     def rewrite(self, number: int, kept: Step[Pair], forward: Step[Pair]) -> Step[Pair]:
         """The kept pairs with their outputs polished; a text with new facts in it is not taken."""
         options = self.options.rewrite
-        step = self._step(
+        step = self.steps.step(
             f"rewritten-{number}",
             Pair,
             options=options,
@@ -391,11 +343,11 @@ class Job:
                 read_layout(forward.folder / ADAPTER, "forward"),
             )
             made = list(rewrite(list(kept.read()), ask, options, seed=self.options.random_seed, layout=layout))
-            self._write(step, (pair for pair, _ in made))
+            self.steps.write(step, (pair for pair, _ in made))
             reasons = Counter(verdict.reason for _, verdict in made if not verdict.keep)
             return {"notes": {"rewritten": len(made) - reasons.total(), "kept_original": dict(sorted(reasons.items()))}}
 
-        return self._do(step, work, unit="pairs")
+        return self.steps.do(step, work, unit="pairs")
 
     def is_settled(self, rounds: list[Round], forwards: list[Step[Pair]], seed: Step[Pair]) -> bool:
         """Whether another round would change little, by `curate.stop_overlap` or `curate.stop_gain`."""
@@ -416,7 +368,7 @@ class Job:
     def _held_out_loss(self, number: int, forward: Step[Pair], seed: Step[Pair]) -> float:
         held = self.split(seed)[1][: self.options.seed.held_out_most]
         name = f"loss-{number}"
-        step = self._known(name) or self._step(
+        step = self.steps.known(name) or self.steps.step(
             name,
             Pair,
             options=self.options.evaluate.model_dump(include={"bootstrap"}),
@@ -436,7 +388,7 @@ class Job:
                 )
             return {"counts": {"read": len(held), "written": len(held)}, "notes": {"nll_per_token": score["value"]}}
 
-        done = self._do(step, work).manifest
+        done = self.steps.do(step, work).manifest
         return float(done.notes["nll_per_token"]) if done else math.nan
 
     # --- forward: instruction -> output
@@ -451,7 +403,7 @@ class Job:
             augmented = [] if kept is None else list(kept.read())
             return self._fit(step, [*training, *augmented], self.options.forward, FORWARD_LAYOUT)
 
-        return self._do(step, work)
+        return self.steps.do(step, work)
 
     # --- proof
 
@@ -471,7 +423,7 @@ class Job:
         held, beyond = everything[: self.options.seed.held_out_most], everything[self.options.seed.held_out_most :]
         encode = open_encoder(options, self.options.engine)
         models = [one.folder / ADAPTER for one in forwards]
-        step = self._step(
+        step = self.steps.step(
             "evaluation",
             Pair,
             options=options,
@@ -498,7 +450,7 @@ class Job:
             counts |= {"reason:held_out_most": len(beyond)} if beyond else {}
             return {"counts": counts, "files": [step.folder / EVALUATION]}
 
-        return self._do(step, work)
+        return self.steps.do(step, work)
 
     def _attack(self, candidates: Step[Pair], forward: Step[Pair], backward: Step[Pair]) -> dict[str, Any]:
         """Return, for each signal that reads a rubric, how far a score planted in the output moves it."""
@@ -525,14 +477,6 @@ class Job:
             verdicts[reject["id"]] = (scores.get(reject["id"]), reject["reason"])
         return verdicts
 
-    def drop_others(self) -> None:
-        """Remove what an earlier run here did under other numbers, such as a round that is no longer asked for."""
-        ours = {step.folder.name for step in self.steps}
-        for started in sorted(self.held.folder.glob(f"[0-9][0-9]-*/{STARTED}")):
-            if started.parent.name not in ours:
-                self.show.note(f"{started.parent.name} is removed: with these options there is no such step")
-                drop_folder(started.parent)
-
     # --- how a step is done
 
     def split(self, seed: Step[Pair]) -> tuple[list[Pair], list[Pair]]:
@@ -550,19 +494,9 @@ class Job:
             )
         return training, held
 
-    def _known(self, name: str) -> Step[Any] | None:
-        """Return a step of this run that was taken before, such as one that serves several rounds."""
-        return next((step for step in self.steps if step.folder.name[3:] == name), None)
-
-    def _step(self, name: str, record: type[Any], *, options: Any, **depends: Any) -> Step[Any]:
-        plain = options if isinstance(options, dict) else options.model_dump(mode="json")
-        step = self.held.step(f"{len(self.steps) + 1:02d}-{name}", record, {"options": plain, **depends})
-        self.steps.append(step)
-        return step
-
     def _model_step(self, name: str, options: TuneOptions, layout: Layout, inputs: list[Step[Pair]]) -> Step[Pair]:
         plain = options.model_dump(mode="json", exclude={"checkpoint_every_s"})
-        return self._step(
+        return self.steps.step(
             name,
             Pair,
             options=plain,
@@ -573,39 +507,6 @@ class Job:
             seed=self.options.random_seed,
             code=code("tasks", "prompts", *TRAINING_CODE),
         )
-
-    def _do(self, step: Step[Any], work: Callable[[], Mapping[str, Any] | None], *, unit: str = "rows") -> Step[Any]:
-        """Do a step unless it is done; say first what changed if it was done otherwise before."""
-        done = step.manifest
-        if done is not None and step.is_done:
-            step.check_files()
-            self.show.end(done, reused=True)
-            return step
-        if changed := step.changed():
-            self.show.note(f"{step.folder.name} is done again, for these changed: {'; '.join(changed)}")
-        began = time.monotonic()
-        self.show.begin(step.folder.name, 0, unit)
-        step.begin()
-        more = work() or {}
-        self.show.end(step.finish({"seconds": round(time.monotonic() - began, 2)}, **more), reused=False)
-        return step
-
-    def _write(self, step: Step[Any], outcomes: Iterable[Any]) -> None:
-        def counted() -> Iterator[Any]:
-            for outcome in outcomes:
-                self.show.advance(1)
-                yield outcome
-
-        write_step(step, counted(), shard_rows=4096)
-
-    def _map(self, step: Step[Any], rows: Step[Any], work: Callable[[list[Any]], Iterable[Any]]) -> None:
-        def mapped() -> None:
-            total = rows.manifest.written if rows.manifest else 0
-            self.show.begin(step.folder.name, total, "rows")
-            size = self.options.engine.shard_rows
-            map_step(step, rows.read(), work, shard_rows=size, advance=self.show.advance)
-
-        self._do(step, mapped)
 
     def _fit(self, step: Step[Pair], pairs: list[Pair], options: TuneOptions, layout: Layout) -> dict[str, Any]:
         """Tune on the pairs; the folder of the adapter appears whole, with its layout beside it."""
@@ -691,21 +592,3 @@ def _reasons(manifest: Manifest) -> str:
 def _line(text: str, size: int = 100) -> str:
     line = " ".join(text.split())
     return line if len(line) <= size else f"{line[: size - 1]}…"
-
-
-def input_hash(path: str) -> str:
-    """Return the hash of what is read from the disk (for a glob, of every file it names), or else the name itself."""
-    if path and Path(path).exists():
-        return file_hash(Path(path))
-    found = [Path(name) for name in sorted(glob(path, recursive=True))] if path else []  # noqa: PTH207
-    parts = [f"{file} {file_hash(file)}" for file in found if file.is_file()]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest() if parts else path
-
-
-def code(*modules: str) -> str:
-    """Return a hash of the modules' source: a step is done again when the code that makes it changed."""
-    digest = hashlib.sha256()
-    for module in (*modules, "records", "chance"):
-        digest.update((Path(__file__).parent / f"{module.replace('.', '/')}.py").read_bytes())
-    digest.update(f"{sys.version_info[:2]}".encode())
-    return digest.hexdigest()[:16]

@@ -176,3 +176,39 @@ class Engine(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return what a result depends on: base, hash, licence, precision."""
         ...
+
+
+Work = Callable[[list[Any]], Iterable[Any]]
+"""A shard of rows in; what became of them out, Rejects among it."""
+Blocks = Iterable[tuple[int, list[Any]]]
+"""Shards with their numbers."""
+
+
+class Task(Protocol):
+    """Work on a step's shards that any process can do which opens the same engine.
+
+    A frozen dataclass of plain data, so that it can be sent; what it does depends on the rows and on itself alone.
+    """
+
+    def open(self, engine: Engine) -> Work:
+        """Return the work, done by this engine."""
+        ...
+
+
+class Spread(Protocol):
+    """Who works on shards: this process, or others."""
+
+    def __call__(self, task: Task, blocks: Blocks) -> Iterator[tuple[int, Iterable[Any]]]:
+        """Yield the number of each shard and what became of its rows, when it is done, in any order."""
+        ...
+
+
+def spread_here(engine: Engine) -> Spread:
+    """Return what works on one shard after the other, in this process."""
+
+    def spread(task: Task, blocks: Blocks) -> Iterator[tuple[int, Iterable[Any]]]:
+        work = task.open(engine)
+        for number, block in blocks:
+            yield number, work(block)
+
+    return spread

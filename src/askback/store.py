@@ -492,13 +492,27 @@ def write_step(step: Step[R], outcomes: Iterable[R | Reject], *, shard_rows: int
 def map_step(
     step: Step[R],
     rows: Iterable[Any],
-    work: Callable[[list[Any]], Iterable[R | Reject]],
+    work: Callable[[Iterator[tuple[int, list[Any]]]], Iterable[tuple[int, Iterable[R | Reject]]]],
     *,
     shard_rows: int,
     advance: Callable[[int], None],
 ) -> None:
-    """Write one part for each shard of the input; a shard whose part is there is not worked on again."""
-    for index, block in enumerate(shards(rows, shard_rows)):
-        if not step.part(index).exists():
-            step.write_part(index, work(block))
-        advance(len(block))
+    """Write one part for each shard of the input; a shard whose part is there is not worked on again.
+
+    `work` is given the missing shards by number and yields what became of each, in any order.
+    """
+    sizes: dict[int, int] = {}
+
+    def missing() -> Iterator[tuple[int, list[Any]]]:
+        for index, block in enumerate(shards(rows, shard_rows)):
+            if step.part(index).exists():
+                advance(len(block))
+            else:
+                sizes[index] = len(block)
+                yield index, block
+
+    for index, outcomes in work(missing()):
+        step.write_part(index, outcomes)
+        advance(sizes.pop(index))
+    if sizes:
+        raise AssertionError(f"{step.folder.name}: shards {sorted(sizes)} were given out and never came back")

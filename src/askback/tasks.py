@@ -1,20 +1,23 @@
-"""What a step asks of an engine, one function for each kind: tune, judge, prove.
+"""What a step asks of an engine, one function or Task for each kind: tune, ask, judge, prove.
 
-Takes: an opened Engine, records, options.  Gives: a model's folder, judgements, measures.
-Never: knows whether a run, a command or a Python caller asked.
+Takes: an opened Engine, records, options.  Gives: a model's folder, candidates, judgements, measures.
+Never: knows whether a run, a command, a Python caller or a worker elsewhere asked.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from askback.calibration import Calibration
 from askback.errors import ConfigError
-from askback.options import CurateOptions, EngineOptions, EvaluateOptions, SignalName, TuneOptions
-from askback.ports import Engine, FitReport, Watch, ignore
+from askback.options import AugmentOptions, CurateOptions, EngineOptions, EvaluateOptions, SignalName, TuneOptions
+from askback.ports import Engine, FitReport, Watch, Work, ignore
 from askback.prompts import BACKWARD_LAYOUTS, FORWARD_LAYOUT, LAYOUT_FILE, RUBRICS, Layout, Rubric, build_rubric
 from askback.records import Judgement, Pair
 from askback.stages import evaluate
+from askback.stages.augment import augment
 from askback.stages.duel import Rules, answer, duel
 from askback.stages.judges import (
     Judge,
@@ -79,6 +82,39 @@ def trained_on(model: Path) -> set[str]:
     """Return the ids of the pairs a model was trained on; none where the model does not say."""
     file = model / TRAINED_ON
     return set(file.read_text(encoding="utf-8").split()) if file.exists() else set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """The Task of hearing instructions in passages."""
+
+    model: Path
+    options: AugmentOptions
+    seed: int
+
+    def open(self, engine: Engine) -> Work:
+        """Return what turns Passages into candidate Pairs and Rejects."""
+        layout = read_layout(self.model, "backward")
+        ask = engine.generate(self.model)
+        return partial(augment, ask=ask, layout=layout, options=self.options, seed=self.seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """The Task of measuring one signal of candidates."""
+
+    signal: SignalName
+    forward: Path | None
+    backward: Path | None
+    options: CurateOptions
+    round: int
+    seed: int
+
+    def open(self, engine: Engine) -> Work:
+        """Return what turns candidate Pairs into Judgements."""
+        return open_signal(
+            engine, self.signal, self.forward, self.backward, self.options, round=self.round, seed=self.seed
+        )
 
 
 def open_signal(

@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, BinaryIO, NamedTuple, cast
+from typing import IO, Any, BinaryIO, NamedTuple, Self, cast
 
 from askback.errors import AskbackError, borrow
 from askback.readers.listing import printable
@@ -132,21 +132,49 @@ def _tar_members(unpack: Callable[[BinaryIO], IO[bytes]]) -> Callable[[BinaryIO,
     def members(stream: BinaryIO, name: str) -> Iterator[Member | Reject]:
         packed = _Gauge(stream)
         unpacked = _Gauge(unpack(cast(BinaryIO, packed)), packed)
-        with tarfile.open(fileobj=cast(BinaryIO, unpacked), mode="r|", encoding="utf-8") as archive:
+        source = cast(BinaryIO, unpacked)  # is read to its last byte, where the packing has its checksum
+        with tarfile.open(fileobj=source, mode="r|", encoding="utf-8", tarinfo=_Header, ignore_zeros=True) as archive:
             for entry in archive:
-                if entry.isdir() or _is_hidden(entry.name):
-                    continue
-                where = _member_name(name, entry.name)
-                opened = archive.extractfile(entry) if entry.isfile() else None
-                if opened is None:
-                    yield reject(
-                        where, "not_a_file", f"-> {entry.linkname}" if entry.linkname else "a device or a pipe"
-                    )
-                else:
-                    yield Member(where, entry.size, cast(BinaryIO, _Explained(opened)))
+                if not entry.isdir() and not _is_hidden(entry.name):
+                    yield _tar_member(archive, entry, _member_name(name, entry.name))
                 archive.members = []  # type: ignore[attr-defined]  # or it remembers every one
 
     return members
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar file; the library takes a damaged one, or none, for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive: Any) -> Self:
+        """Return the next header; two archives one behind the other are one.
+
+        Raises:
+            BrokenArchive: it is damaged or cut off, or there is none and no mark of the end either.
+        """
+        try:
+            header = super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            is_mark = isinstance(error, tarfile.EOFHeaderError)  # type: ignore[attr-defined]
+            is_end = isinstance(error, tarfile.EmptyHeaderError)  # type: ignore[attr-defined]
+            if is_mark or (is_end and getattr(archive, "is_marked", False)):
+                archive.is_marked = True
+                raise
+            where = f"at {archive.offset} of its unpacked bytes"
+            raise BrokenArchive("broken_archive", f"{where}: {error}") from error
+        archive.is_marked = False
+        return header
+
+
+def _tar_member(archive: tarfile.TarFile, entry: tarfile.TarInfo, where: str) -> Member | Reject:
+    opened = archive.extractfile(entry) if entry.isfile() else None
+    if opened is None:
+        return reject(where, "not_a_file", f"-> {entry.linkname}" if entry.linkname else "a device or a pipe")
+    stretches: Any = entry.sparse or ()
+    stored = sum(size for _, size in stretches)
+    if stretches and _is_bomb(entry.size, stored):
+        return reject(where, "zip_bomb", f"{stored} bytes with holes between them stand for {entry.size}")
+    return Member(where, entry.size, cast(BinaryIO, _Explained(opened)))
 
 
 class _Gauge:

@@ -123,7 +123,9 @@ def _read_archive(member: Member, options: CorpusOptions, *, around: int) -> Ite
         yield reject(member.name, "nested_archive", "an archive in an archive in an archive")
         return
     held = _hold(member, options) if around and needs_seeking(member.name) else member
+    is_empty = True
     for inner in [held] if isinstance(held, Reject) else list_members(held.stream, member.name):
+        is_empty = False
         if isinstance(inner, Reject):
             yield inner
             continue
@@ -133,6 +135,8 @@ def _read_archive(member: Member, options: CorpusOptions, *, around: int) -> Ite
             yield reject(inner.name, broken.reason, str(broken))
         except DataError as error:
             yield reject(inner.name, "broken_rows", str(error))
+    if is_empty:
+        yield reject(member.name, "empty", "no file in the archive")
 
 
 def _read_whole(member: Member, options: CorpusOptions) -> bytes | Reject:

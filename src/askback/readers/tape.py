@@ -16,7 +16,15 @@ _MAGIC = b"\x1f\x8b\x08"  # what opens a gzip member
 
 
 class DamagedTape(Exception):
-    """Packed bytes that cannot be unpacked; reading goes on at the next gzip member."""
+    """Packed bytes that cannot be unpacked; reading goes on at the next gzip member.
+
+    `place` names the first byte that is lost, `member` the place of the gzip member it would have come from.
+    """
+
+    def __init__(self, detail: str, place: str, member: str) -> None:
+        super().__init__(detail)
+        self.place = place
+        self.member = member
 
 
 class _Piece(NamedTuple):
@@ -45,14 +53,19 @@ class Tape:
         Raises:
             DamagedTape: there is no next byte, but damage.
         """
-        if not self._buffer:
-            self._fill()
-        while len(self._members) > 1 and self._members[1][0] <= self._at:
-            self._members.popleft()
-        first, offset = self._members[0]
-        if not self._is_packed:
-            return str(self._at)
-        return str(offset) if self._at == first else f"{offset}+{self._at - first}"
+        self.peek(1)
+        return self._name_place()
+
+    @property
+    def opens_member(self) -> bool:
+        """Whether the next byte is the first of a gzip member; there must be one, see `peek`."""
+        return self._is_packed and self._member()[0] == self._at
+
+    def peek(self, size: int) -> bytes:
+        """Return so many of the next bytes, or those that are left, without passing them."""
+        while len(self._buffer) < size and self._fill():
+            pass
+        return bytes(self._buffer[:size])
 
     def readline(self, most_bytes: int) -> bytes:
         """Return the next line with its end, or as much of it as is allowed; nothing at the end."""
@@ -61,18 +74,13 @@ class Tape:
             found = self._buffer.find(b"\n")
         return self._take(min(found + 1 or len(self._buffer), most_bytes))
 
-    def read(self, size: int) -> bytes:
-        """Return so many bytes, or those that are left."""
-        while len(self._buffer) < size and self._fill():
-            pass
-        return self._take(size)
-
-    def skip(self, size: int) -> int:
-        """Pass over so many bytes, or those that are left; return how many."""
-        left = size
-        while left and (self._buffer or self._fill()):
-            left -= len(self._take(min(left, len(self._buffer))))
-        return size - left
+    def read_some(self, size: int) -> bytes:
+        """Return some of the next bytes, at most so many and all of one gzip member; nothing at the end."""
+        if not self._buffer:
+            self._fill()
+        self._member()
+        end = self._members[1][0] - self._at if len(self._members) > 1 else size
+        return self._take(min(size, end))
 
     def _take(self, size: int) -> bytes:
         taken = bytes(self._buffer[:size])
@@ -88,9 +96,21 @@ class Tape:
             self._members.append((self._at + len(self._buffer), piece.offset))
         if piece.damage:
             self._take(len(self._buffer))
-            raise DamagedTape(piece.damage)
+            raise DamagedTape(piece.damage, self._name_place(), str(piece.offset))
         self._buffer += piece.data
         return True
+
+    def _member(self) -> tuple[int, int]:
+        """Return where the member of the next byte begins, unpacked and in the file."""
+        while len(self._members) > 1 and self._members[1][0] <= self._at:
+            self._members.popleft()
+        return self._members[0]
+
+    def _name_place(self) -> str:
+        first, offset = self._member()
+        if not self._is_packed:
+            return str(self._at)
+        return str(offset) if self._at == first else f"{offset}+{self._at - first}"
 
 
 def _plain(head: bytes, stream: BinaryIO) -> Iterator[_Piece]:
