@@ -47,9 +47,9 @@ def measure_demo(out: Path) -> Iterator[Figure]:
     yield from _beside_floors("embedded", metrics["evaluation"], points=5)
     yield Figure("embedded, retrieval first of 10", metrics["evaluation"]["backward"]["retrieval"]["value"], 0.7)
     for number, found in metrics["rounds"].items():
-        yield Figure(f"embedded, area under ROC, round {number}", found["labels"]["auc"], 0.75)
+        yield Figure(f"embedded, area under ROC, round {number}", found["labels"]["auc"]["value"], 0.75)
         rubric = found["signals"].get("expected", {}).get("auc")
-        yield Figure(f"rubric judge on the same candidates, round {number}", math.nan if rubric is None else rubric)
+        yield Figure(f"rubric judge on the same candidates, round {number}", rubric["value"] if rubric else math.nan)
 
 
 def _beside_floors(name: str, found: dict[str, Any], *, points: float) -> Iterator[Figure]:

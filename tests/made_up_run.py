@@ -26,7 +26,7 @@ def report(value: float) -> dict[str, Any]:
         "bleu": score(value, signature="nrefs:1|case:mixed"),
         **scores,
         "chrf": score(value, signature="nrefs:1|nc:6"),
-        "length_ratio": 0.9,
+        "length_ratio": score(0.9, 0.1),
         "rows": rows,
     }
 
@@ -35,9 +35,54 @@ def model_report(value: float) -> dict[str, Any]:
     return report(value) | {
         "nll_per_token": score(3.2, 0.1),
         "retrieval": score(0.45, 0.1, of=10, unscored=0),
-        "copy_share": {"generated": 0.52, "true": 0.61},
-        "cut_off": 0.05,
+        "copy_share": {"generated": score(0.52, 0.04), "true": score(0.61, 0.03)},
+        "cut_off": score(0.05, 0.04),
+        "slices": {"genre": {"how-to": slice_of(12), "other": slice_of(28)}},
         "unscored": 0,
+    }
+
+
+def slice_of(n: int) -> dict[str, Any]:
+    return {"n": n, "rougeL": score(13.0), "nll": score(3.1, 0.2), "retrieval": score(0.4, 0.1)}
+
+
+def planted() -> dict[str, Any]:
+    shift = {"difference": 0.01, "low": -0.02, "high": 0.04, "p_value": 0.4, "n": 40}
+    one = {"n": 40, "unscored": 3, "moved_up": 2, "moved_down": 1, "shift": shift}
+    return {"expected": one | {"kinds": {"line_end": one}}}
+
+
+def answered() -> dict[str, Any]:
+    return {
+        "n": 40,
+        "unanswered": {"a": 1, "b": 2},
+        "unjudged": 1,
+        "win_rate": score(0.55, 0.1),
+        "wins": 23,
+        "ties": 2,
+        "losses": 15,
+        "won": score(0.6, 0.1),
+        "length_controlled": score(0.52, 0.1),
+        "position": score(0.62, 0.05),
+        "contradicted": 11,
+        "outside": score(0.3, 0.1),
+        "chars": {"a": score(900, 50), "b": score(700, 50)},
+        "rows": [],
+    }
+
+
+def variety() -> dict[str, Any]:
+    said = {
+        "n": 80,
+        "found": 60,
+        "different": 30,
+        "verbs": [{"verb": "write", "count": 60, "objects": [["story", 20]]}],
+    }
+    one = {"n": 80, "mean_score": 4.0, "distinct_1": 0.31, "distinct_2": 0.72, "spread": 0.9, "near_duplicates": 0.0}
+    return {
+        "sets": {"candidates": one, "kept": one | {"verb_object": said}, "best by score": one, "diverse": one},
+        "shared": 0.5,
+        "sample": None,
     }
 
 
@@ -77,11 +122,17 @@ def curation(at: int) -> dict[str, Any]:
                     "counts": [at, 2, 3, 5, 8, 10, 14, 18, 20, 18, 14, 12, *[4] * 8],
                 },
                 "mass_outside": None,
-                "auc": 0.71,
+                "auc": score(0.71, 0.08),
             },
         },
         "scores": {"edges": edges, "counts": [10] * 16},
-        "labels": {"n": 120, "good": 90, "auc": 0.71, "precision": 0.88, "recall": 0.55 + at / 10},
+        "labels": {
+            "n": 120,
+            "good": 90,
+            "auc": score(0.71, 0.08),
+            "precision": score(0.88, 0.05),
+            "recall": score(0.55 + at / 10, 0.05),
+        },
     }
 
 
@@ -139,8 +190,11 @@ def found() -> dict[str, Any]:
                 for name, gain in (("first_sentence", 4.0), ("shuffled", 8.0))
             },
             "forward": {str(at): {"n": 40, "nll_per_token": score(3.1 - at / 20, 0.08)} for at in range(3)},
+            "attacks": planted(),
+            "duel": answered(),
             "story": [told("kept", 4.2), told("below_threshold", 1.4), told("not_best_of_passage", 3.9)],
         },
+        "diversity": variety(),
         "dataset": {
             "rows": 80,
             "instruction_chars": {"mean": 62.4, "sd": 20.1, **sizes},

@@ -1,6 +1,7 @@
 """Laws of the ablation: equal sizes where they are compared, one test per claim, nothing trained twice."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,26 @@ def test_a_claim_holds_only_where_the_interval_lies_below_zero() -> None:
     found = summarise(results, [Claim("a", "b"), Claim("c", "b"), Claim("a", "absent")], resamples=500, seed=0)
     assert [claim["holds"] for claim in found["claims"]] == [True, False]
     assert found["claims"][0]["seeds"] == pytest.approx([found["claims"][0]["difference"]] * 3)
-    assert "NOT SHOWN c < b" in table(found).replace(" " * 2, " ")
+    assert [claim["verdict"] for claim in found["claims"]] == ["holds", "not shown"]
+    turned = summarise(results, [Claim("b", "a")], resamples=500, seed=0)["claims"][0]
+    assert (turned["holds"], turned["verdict"]) == (False, "reversed")
+    text = table(found | {"rows": {"a": 5, "b": 6, "c": 7}})
+    assert "  not shown  c < b: " in text
+    assert re.search(r"^c +7 ", text, re.MULTILINE)
+
+
+def test_what_is_left_of_rounding_is_no_difference() -> None:
+    losses = {f"h{n}": 3.1 + n for n in range(20)}
+    results = {"a": {0: losses}, "b": {0: {id: loss + 1e-13 for id, loss in losses.items()}}}
+    found = summarise(results, [Claim("a", "b"), Claim("b", "a")], resamples=100, seed=0)
+    assert [claim["verdict"] for claim in found["claims"]] == ["not shown"] * 2
+
+
+def test_a_variant_without_chance_is_set_against_every_training_of_the_other() -> None:
+    none = {0: {"h1": 4.0, "h2": 5.0}}
+    seed = {n: {"h1": 3.0 - n, "h2": 4.0 - n} for n in range(3)}
+    found = summarise({"none": none, "seed": seed}, [Claim("seed", "none")], resamples=100, seed=0)
+    assert found["claims"][0]["seeds"] == [-1.0, -2.0, -3.0]
 
 
 def test_a_second_call_trains_nothing_and_says_the_same(small_inputs: Path, tmp_path: Path) -> None:
@@ -71,6 +91,7 @@ def test_a_second_call_trains_nothing_and_says_the_same(small_inputs: Path, tmp_
         models = {path: path.stat().st_mtime_ns for path in tmp_path.glob("models/*/base.json")}
         second = ablate(options, tmp_path, seeds=2)
     assert first == second == json.loads((tmp_path / "ablation.json").read_text())
+    assert first["rows"]["curated"] == first["rows"]["uncurated"]
     assert models == {path: path.stat().st_mtime_ns for path in tmp_path.glob("models/*/base.json")}
     assert len(models) == 2 * (len(variants(2)) - 1)
     page = (tmp_path / "ablation.html").read_text()

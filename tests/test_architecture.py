@@ -15,17 +15,17 @@ from askback.cli import build_parser
 
 ROOT = Path(askback.__file__).parent
 LAYERS = (
-    "errors records metrics",
+    "errors records metrics estimate",
     "agreement options plots tables embedded verbs grades grams languages personal",
     "nearness prose",
     "ports chance",
     "prompts store calibration",
     "stages engines readers steps",
-    "config cards meter tasks finished",
+    "config cards meter tasks finished ranks rehearsal",
     "pipeline",
-    "publish doctor progress",
-    "api",
-    "commands calibrating comparing ablating inspecting",
+    "publish doctor progress budget",
+    "api looking",
+    "commands calibrating comparing ablating inspecting planning",
     "cli",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
@@ -98,6 +98,11 @@ def test_the_pipeline_receives_its_engine() -> None:
 def test_one_file_knows_the_names_of_devices() -> None:
     named = [file for file in FILES if re.search(r"\b(cuda|mps)\b", file.read_text(encoding="utf-8"), re.IGNORECASE)]
     assert [str(file.relative_to(ROOT)) for file in named] == ["engines/device.py"]
+
+
+def test_one_file_borrows_the_distributed_engine() -> None:
+    named = [file for file in FILES if re.search(r"borrow\(\"ray|import ray", file.read_text(encoding="utf-8"))]
+    assert [str(file.relative_to(ROOT)) for file in named] == ["engines/cluster.py"]
 
 
 def test_only_the_command_line_prints() -> None:

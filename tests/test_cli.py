@@ -16,9 +16,8 @@ import pytest
 from askback import api, cli, commands
 from askback.errors import ConfigError
 from askback.store import open_run
-from small_run import settings, snapshot, still
-
-ECHO = ("--set", "engine.kind=echo")
+from command_line import ECHO, askback, given, refused
+from small_run import snapshot, still
 
 
 @pytest.fixture(autouse=True)
@@ -28,18 +27,6 @@ def _quiet() -> Iterator[None]:
     with still():
         yield
     signal.signal(signal.SIGTERM, before)
-
-
-def askback(*words: object) -> int:
-    """Run a command in this process; return its exit code."""
-    with pytest.raises(SystemExit) as end:
-        cli.main([str(word) for word in words])
-    return int(end.value.code or 0)
-
-
-def given(inputs: Path, *more: str) -> list[str]:
-    """Return the arguments of a small run on these inputs."""
-    return [part for setting in settings(inputs, *more) for part in ("--set", setting)]
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +40,6 @@ def models(small_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 # --- errors: one sentence, one code, no traceback
-
-
-def refused(capsys: pytest.CaptureFixture[str], code: int, *words: object) -> str:
-    """Return the last line a refused command says, having checked its code and that nothing else was spilt."""
-    assert askback(*words) == code
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert "Traceback" not in shown.err
-    return shown.err.strip().splitlines()[-1]
 
 
 def run_words(out: Path, *, seed: object, corpus: object) -> list[object]:

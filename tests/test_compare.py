@@ -2,15 +2,22 @@
 
 import json
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from askback.agreement import wilson
 from askback.comparing import compare_folders, compare_table
 from askback.errors import ConfigError, DataError, IntegrityError
 from askback.stages.compare import compare_runs
+
+
+def share(right: int, n: int) -> dict[str, Any] | None:
+    found = wilson(right, n)
+    return asdict(found) if found else None
 
 
 def run(*, better: float = 0.0, rows: range = range(40), rounds: int = 2, seed: int = 0) -> dict[str, Any]:
@@ -21,7 +28,7 @@ def run(*, better: float = 0.0, rows: range = range(40), rounds: int = 2, seed: 
         for at in rows
     ]
     forward = [{"id": f"p{at}", "nll": 3 + at / 50 - better + random.random() / 10} for at in rows]
-    labels = {"n": 100, "good": 60, "auc": 0.7, "precision": 0.8, "recall": 0.5 + min(better, 0.1)}
+    labels = {"n": 100, "good": 60, "precision": share(40, 50)}
     return {
         "run": {"options": {"random_seed": 0, "evaluate": {"encoder": ""}}},
         "base": {"base": "tiny", "hash": "abc"},
@@ -117,7 +124,7 @@ def test_other_bases_encoders_and_seeds_are_noted() -> None:
 
 def labelled(right: int, kept: int, good: int = 200) -> dict[str, Any]:
     found = run(rounds=1)
-    labels = {"n": 400, "good": good, "precision": right / kept if kept else None, "recall": right / good}
+    labels = {"n": 400, "good": good, "precision": share(right, kept)}
     found["rounds"]["1"]["labels"] = labels
     return found
 

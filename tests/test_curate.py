@@ -218,6 +218,16 @@ def test_a_reranking_signal_picks_of_a_passage_and_the_score_decides_who_is_good
     assert found == {"c0": "not_best_of_passage", "c1": "kept", "c2": "not_best_of_passage", "c3": "below_threshold"}
 
 
+def test_several_reranking_signals_pick_by_the_mean_of_their_ranks() -> None:
+    signals = measured(
+        expected=[4.9, 4.8, 4.7, 4.6], likelihood=[0.9, 0.2, 0.1, 0.0], backward=[-9.0, -1.0, -4.0, -5.0]
+    )
+    both = CurateOptions().model_copy(update={"rerank": ("likelihood", "backward")})
+    found = [row.id for row in keep(pairs_of(4, per_passage=2), signals, both) if isinstance(row, Pair)]
+    assert found == ["c1", "c2"]  # c0 has the higher gain and by far the unlikeliest instruction
+    assert deciding(both) == ("expected", "likelihood", "backward")
+
+
 def test_a_candidate_below_a_signals_least_value_leaves_its_passage_to_the_next() -> None:
     signals = measured(expected=[4.9, 4.6, 4.8], likelihood=[-0.1, 0.0, 0.2])
     options = CurateOptions(least={"likelihood": 0.0})

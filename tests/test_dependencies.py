@@ -48,4 +48,9 @@ def test_every_library_that_is_imported_is_declared() -> None:
 def test_every_library_that_is_needed_is_pinned() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {plain(line) for line in lines if not line.startswith("#")}
-    assert declared(tools=True) - pinned <= {"datasets", "bitsandbytes", "lm-eval"}  # extras nobody needs for the tests
+    assert declared(tools=True) - pinned <= {
+        "datasets",
+        "bitsandbytes",
+        "lm-eval",
+        "vllm",
+    }  # extras nobody needs for the tests

@@ -184,7 +184,7 @@ def pairs_of(texts: list[str]) -> list[Pair]:
 
 def test_the_report_shows_the_diverse_choice_more_diverse_and_of_lower_score_than_the_best_one() -> None:
     texts, scores, _ = planted()
-    report = json.loads(json.dumps(diversity_report(pairs_of(texts), scores, 16)))
+    report = json.loads(json.dumps(diversity_report(pairs_of(texts), scores, chosen=range(16))))
     top, diverse = report["top"], report["diverse"]
     assert report["all"]["n"] == len(texts)
     assert top["n"] == diverse["n"] == report["count"] == 16
@@ -194,24 +194,33 @@ def test_the_report_shows_the_diverse_choice_more_diverse_and_of_lower_score_tha
     assert 0 <= report["shared"] < 1
 
 
-@pytest.mark.parametrize("count", [0, 3, 9])
+def test_whatever_was_chosen_is_measured_with_the_same_vectors_as_the_best_and_the_diverse() -> None:
+    texts, scores, _ = planted()
+    best = pick_top(scores, 16)
+    report = diversity_report(pairs_of(texts), scores, chosen=best)
+    assert report["chosen"] == report["top"]
+    assert diversity_report(pairs_of(texts), scores, chosen=range(16))["chosen"]["spread"] > report["top"]["spread"]
+
+
+@pytest.mark.parametrize("count", [0, 3])
 def test_where_there_is_nothing_to_choose_the_report_says_so(count: int) -> None:
-    report = diversity_report(pairs_of(["a b", "c d", "e f"]), [1, 2, 3], count)
+    report = diversity_report(pairs_of(["a b", "c d", "e f"]), [1, 2, 3], chosen=range(count))
     assert "want a selection of 1 to 2 of 3" in report["why"]
     assert {"top", "diverse"} & report.keys() == set()
 
 
 def test_the_report_takes_the_vectors_of_an_encoder_one_for_each_pair() -> None:
     pairs, vectors = pairs_of(["a", "b", "c"]), [[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]
-    report = diversity_report(pairs, [3, 2, 1], 2, embeddings=vectors)
+    report = diversity_report(pairs, [3, 2, 1], chosen=[1, 2], embeddings=vectors)
     assert report["all"]["embedding_spread"] == pytest.approx(2 / 3)
     assert report["top"]["embedding_spread"] == pytest.approx(1)
+    assert report["chosen"]["embedding_spread"] == pytest.approx(0)
     with pytest.raises(ValueError, match="one vector for each of 3 pairs, got 2"):
-        diversity_report(pairs, [3, 2, 1], 2, embeddings=vectors[:2])
+        diversity_report(pairs, [3, 2, 1], chosen=[0, 1], embeddings=vectors[:2])
 
 
 def test_a_report_of_nothing_has_no_figures() -> None:
-    described = diversity_report([], [], 0)["all"]
+    described = diversity_report([], [], chosen=[])["all"]
     assert described["n"] == 0
     assert described["spread"] is described["mean_score"] is described["near_duplicates"] is None
 

@@ -114,7 +114,7 @@ def test_the_order_of_the_pairs_does_not_matter_and_the_result_is_json() -> None
     found = duel(PAIRS, GOOD, POOR, lean, RULES)
     assert duel(PAIRS[::-1], GOOD[::-1], POOR[::-1], lean, RULES) == found
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["outside"] == pytest.approx(0.2)
+    assert found["outside"]["value"] == pytest.approx(0.2)
     assert set(found["rows"][0]) == {"id", "instruction", "a", "b", "chars", "preference", "orders"} | {"outside"}
 
 

@@ -12,6 +12,7 @@ from askback.metrics import (
     Score,
     bleu,
     bootstrap_mean,
+    bootstrap_ratio,
     chrf,
     content_words,
     copy_share,
@@ -244,3 +245,14 @@ def test_distinct_n_counts_repeated_ngrams_once() -> None:
     assert distinct_n(["a b c", "a b d"], 1) == pytest.approx(4 / 6)
     assert distinct_n(["a b c", "a b d"], 2) == pytest.approx(3 / 4)
     assert distinct_n(["a"], 2) == 0
+
+
+def test_a_ratio_of_sums_weighs_rows_by_their_size_and_has_an_interval() -> None:
+    found = bootstrap_ratio([1.0, 30.0, 2.0, 9.0], [2.0, 20.0, 2.0, 4.0], resamples=300, seed=1)
+    assert found is not None
+    assert found.value == pytest.approx(42 / 28)
+    assert found.low < found.value < found.high
+    assert bootstrap_ratio([1.0, 2.0], [0.0, 0.0], resamples=300, seed=1) is None
+    zero = bootstrap_ratio([1.0, 2.0], [0.0, 4.0], resamples=300, seed=1)  # half the resamples of two have some below
+    assert zero is not None
+    assert zero.value == 0.75

@@ -60,7 +60,7 @@ def test_the_page_is_well_formed_and_its_ids_are_its_own(html: str) -> None:
 
 
 def test_every_picture_has_a_name_and_every_heading_cell_a_scope(html: str) -> None:
-    assert html.count("<svg") == 7
+    assert html.count("<svg") == 8
     assert Page(html).unnamed_pictures == 0
     assert len(re.findall(r"<th\b", html)) == len(re.findall(r'<th scope="(?:col|row)"', html)) > 50
 
@@ -152,6 +152,61 @@ def test_scores_say_how_they_were_computed(html: str) -> None:
     assert [note.split()[0] for note in notes] == ["BLEU", "chrF2", "ROUGE"]
     assert [note for note in notes if note not in html] == []
     assert tables.score_notes({}) == []
+
+
+def test_figures_stand_with_their_intervals(html: str) -> None:
+    found = made_up.found()
+    shown = {row[0]: row[1:] for row in tables.comparison(found).rows}
+    assert shown["Length beside the true one"][0] == "0.90 (0.80–1.00)"
+    assert shown["Answers cut off"][0] == "5 % (1–9)"
+    assert tables.label_agreement(found).rows[0][1:4] == (
+        "88 % (83–93), n\u00a040",
+        "65 % (60–70), n\u00a040",
+        "0.71 (0.63–0.79)",
+    )
+    assert tables.attacks(found).rows[0][1:5] == ("40", "3", "+0.010 (-0.020 to +0.040)", "2")
+    assert "Words copied from the output (true instructions: 61 % (58–64))" in html
+
+
+def test_the_duel_of_forward_models_is_shown_where_they_answered(html: str) -> None:
+    found = made_up.found()
+    rows = dict(tables.duel(found).rows)
+    assert rows["Preferred, mean over both orders"] == "55 % (45–65), n\u00a040"
+    assert rows["Won, tied, lost"] == "23, 2, 15"
+    assert rows["Pairs without answer or verdict"] == "4"
+    assert "It judges its own answers" in html
+    found["evaluation"]["duel"] |= {"length_controlled": None, "length_why": "a is always longer"}
+    assert dict(tables.duel(found).rows)["Preferred at equal lengths"] == "a is always longer"
+    found["evaluation"]["duel"] = None
+    assert "It judges its own answers" not in render_report(found, made_up.cost(), [])
+
+
+def test_slices_show_the_backward_and_the_last_forward_model() -> None:
+    found = made_up.found()
+    found["evaluation"]["forward"]["2"]["slices"] = {"genre": {"how-to": {"n": 12, "nll": made_up.score(2.5, 0.1)}}}
+    table = tables.slices(found)
+    assert table.columns[-1] == "Log-loss, forward 2"
+    assert table.rows[0] == (
+        *("genre: how-to", "12", "13.00 (11.00–15.00)", "3.100 (2.900–3.300)", "40 % (30–50)", "2.500 (2.400–2.600)"),
+    )
+    assert table.rows[1][-1] == tables.NOT_MEASURED
+
+
+def test_variety_says_of_how_many_candidates_it_speaks() -> None:
+    found = made_up.found()
+    assert tables.diversity(found).caption == "Variety of the instructions"
+    found["diversity"]["sample"] = {"n": 5000, "of": 61234, "seed": 3}
+    assert tables.diversity(found).caption == "Variety of the instructions, of 5,000 candidates drawn from 61,234"
+
+
+def test_a_step_that_rewrote_says_how_many_outputs_it_left_as_they_were() -> None:
+    notes = {"rewritten": 12, "kept_original": {"new_name": 60, "unchanged": 8}}
+    made = tables.funnel({"funnel": [made_up.step("12-rewritten-2", 80, 80, notes)]})
+    assert made.rows[0][-1] == "12 rewritten; left as they were: new_name 60, unchanged 8"
+
+
+def test_no_minus_stands_before_a_zero() -> None:
+    assert [tables.number(value) for value in (-0.001, 0.0, -0.006)] == ["0.00", "0.00", "-0.01"]
 
 
 def test_labels_are_shown_only_where_documents_carry_some(html: str) -> None:

@@ -289,7 +289,7 @@ ASKING = {
     "prose": 0.04,
     "technical": 0.01,
 }
-STAGES = [Stage(6e6, 0.5, COPYING), Stage(4.5e6, 0.2, ASKING), Stage(4.5e6, 0.9, ASKING | {"manner_pair": 0.16})]
+STAGES = [Stage(6e6, 0.5, COPYING), Stage(4.5e6, 0.2, ASKING), Stage(3.6e6, 0.9, ASKING | {"manner_pair": 0.16})]
 """Pure copying first, while the planted heads find their use; then mostly pairs; the manner asked for comes last."""
 
 

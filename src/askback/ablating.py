@@ -5,12 +5,12 @@ Never: trains a variant again whose rows, options and base are the same: what is
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from askback import api, plots
+from askback import api
 from askback.chance import split
 from askback.engines.presets import resolve
 from askback.errors import DataError
@@ -20,17 +20,28 @@ from askback.ports import Engine
 from askback.prompts import FORWARD_LAYOUT, Layout
 from askback.records import Pair, content_id
 from askback.stages import ablate as stage
+from askback.stages.ablation_page import render_ablation
 from askback.steps import Show, Silent
 from askback.store import drop_folder, read_json, write_json, write_text
-from askback.tasks import fit_model, prove_forward
+from askback.tasks import check_tunes, fit_model, prove_forward
+
+ROUNDS = 2
+"""Fewer rounds cannot be compared."""
 
 
 def ablate(options: Options, out: Path, *, seeds: int = 3, show: Show | None = None) -> dict[str, Any]:
     """Do (or go on with) the run in `out/run`, train every variant `seeds` times, and return the report.
 
-    Every variant is trained for the same number of steps, so that a larger set is not a longer training.
+    Every variant is trained for the same number of steps, so that a larger set is not a longer training. The run has
+    two rounds at least, for one of them to be compared with the other.
     """
+    from askback.engines.open import open_engine
+
+    check_tunes(open_engine(options.engine))
     show = show or Silent()
+    if options.curate.rounds < ROUNDS:
+        show.note(f"{ROUNDS} rounds are done, not {options.curate.rounds}: rounds are compared too")
+        options = options.model_copy(update={"curate": options.curate.model_copy(update={"rounds": ROUNDS})})
     bench = Bench(options, api.run(options, out / "run", show=show), out, show)
     rounds = max(bench.kept)
     results: dict[str, dict[int, stage.Losses]] = {}
@@ -39,10 +50,10 @@ def ablate(options: Options, out: Path, *, seeds: int = 3, show: Show | None = N
             results.setdefault(variant.name, {})[number] = bench.losses(variant, number)
     resamples, seed = options.evaluate.bootstrap, options.random_seed
     found = stage.summarise(results, stage.claims(rounds), resamples=resamples, seed=seed)
-    found |= {"seeds": seeds, "steps": bench.tune.steps, "kept": {str(n): len(rows) for n, rows in bench.kept.items()}}
+    found |= {"seeds": seeds, "steps": bench.tune.steps, "rows": bench.rows}
     write_json(out / "ablation.json", found)
     write_text(out / "ablation.txt", stage.table(found) + "\n")
-    write_text(out / "ablation.html", page(found))
+    write_text(out / "ablation.html", render_ablation(found))
     return found
 
 
@@ -55,6 +66,8 @@ class Bench:
         self.engine = open_engine(options.engine)
         self.options = api.with_presets(options, self.engine)
         self.out, self.show = out, show
+        self.rows: dict[str, int] = {}
+        """How many rows each variant is trained on."""
         self.training, held = split(rows_of(run, "seed", Pair), held_out=options.seed.held_out)
         self.held = held[: options.seed.held_out_most]
         self.candidates: list[Pair] = rows_of(run, "gated", Pair)
@@ -66,11 +79,12 @@ class Bench:
         """Return the held-out losses of one training of a variant, from results/ where they are there already."""
         chance = self.options.random_seed + number
         rows = stage.rows_for(variant, self.training, self.candidates, self.kept, chance)
+        self.rows[variant.name] = len(rows)
         layout = FORWARD_LAYOUT if variant.tags else replace(FORWARD_LAYOUT, name="untagged", system="none")
         made_of = {
             "rows": content_id(*(f"{row.kind} {row.instruction} {row.output}" for row in rows)),
             "held": content_id(*(row.id for row in self.held)),
-            "tune": self.tune.model_dump(mode="json", exclude={"checkpoint_every_s"}),
+            "tune": self.tune.model_dump(mode="json", exclude={"checkpoint_every_s"}) if rows else None,
             "layout": layout.dumps(),
             "engine": self.engine.describe(),
             "seed": chance,
@@ -102,30 +116,3 @@ def same_steps(options: TuneOptions, rows: int, engine: Engine) -> TuneOptions:
     recipe = resolve(options, rows=rows, model_tokens=engine.max_tokens)
     steps = math.ceil(rows * recipe.epochs / recipe.batch)
     return options.model_copy(update={"steps": steps, "epochs": float(steps * recipe.batch)})
-
-
-def page(found: Mapping[str, Any]) -> str:
-    """Return the table and the picture as one page."""
-    from markupsafe import escape
-
-    svg = plots.dots(
-        list(_dots(found)),
-        alt="Held-out loss of each variant with its interval",
-        x_label="nats per token, lower is better",
-    )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
-        "<title>askback: ablation</title><style>body{font:1rem/1.5 system-ui;max-width:60rem;margin:2rem auto;"
-        "padding:0 1rem}pre{overflow-x:auto}svg{max-width:46rem;width:100%;height:auto}</style>"
-        f"<h1>What each part adds</h1><p>{found['n']} held-out pairs, {found['seeds']} trainings a variant of "
-        f"{found['steps']} steps each. Small marks are single trainings.</p>{svg}"
-        f"<pre>{escape(stage.table(found))}</pre></html>\n"
-    )
-
-
-def _dots(found: Mapping[str, Any]) -> Iterator[plots.Dot]:
-    for name, one in found["variants"].items():
-        score = one["nll"]
-        yield plots.Dot(name, "mean over trainings, interval over pairs", score["value"], score["low"], score["high"])
-        for value in one["seeds"].values():
-            yield plots.Dot(name, "single trainings", value, value, value)

@@ -163,21 +163,26 @@ def pairwise_accuracy(
 
 
 def preference_accuracy(pairs: Sequence[tuple[float, float]], draws: Draws) -> Agreed | None:
-    """Share of (score of the better, score of the worse) that are in order, a tie counting half; None of none.
+    """Share of (score of the better, score of the worse) that are in order, a tie counting half; None of none."""
+    return share([1.0 if better > worse else 0.5 if better == worse else 0.0 for better, worse in pairs], draws)
 
-    The interval is Wilson's where every preference stands alone, and where all or none are right, which resampling
-    would take for certain; else it is drawn over the groups.
+
+def share(values: Sequence[float], draws: Draws) -> Agreed | None:
+    """Return the mean of values from 0 to 1, such as right and wrong; None of none.
+
+    The interval is Wilson's where every row stands alone, and where all or none are right, which resampling would take
+    for certain; else it is drawn over the groups.
     """
     import numpy as np
 
-    if not pairs:
+    if not values:
         return None
-    values = np.asarray([1.0 if better > worse else 0.5 if better == worse else 0.0 for better, worse in pairs])
-    value, count = float(values.mean()), draws.count(len(pairs))
-    if count == len(pairs) or value in (0.0, 1.0):
-        return Agreed(value, *_wilson_bounds(value, count), len(pairs), count)
-    shares = [_ratio(w @ values, w.sum(1)) for w in draws.weights(len(pairs))]
-    return _drawn(value, shares, len(pairs), count)
+    values_N = np.asarray(values, dtype=np.float64)
+    value, count = float(values_N.mean()), draws.count(len(values))
+    if count == len(values) or value in (0.0, 1.0):
+        return Agreed(value, *_wilson_bounds(value, count), len(values), count)
+    shares = [_ratio(w @ values_N, w.sum(1)) for w in draws.weights(len(values))]
+    return _drawn(value, shares, len(values), count)
 
 
 # --- what is kept from a threshold on

@@ -71,15 +71,14 @@ def calibrate_run(
         DataError: no label is about a candidate that was judged; or, with the report written, the labels do not carry
             a calibration.
     """
-    check_extra()
-    check_replaceable(out, REPORT)
+    wanted = _ready(options, precision, out)
     rounds = rounds_of(run)
     if not (run / "run.toml").exists() or not rounds:
         raise ConfigError(f"{run}: want a run folder with a finished round; run `askback run --out {run}` to go on")
     read = _join(_read(labels, good_from), run, labels)
     names = judged_names(load_options(run / "run.toml").curate, rounds[-1])
     signals: dict[str, list[Judgement]] = {name: rows_of(run, step, Judgement) for name, step in names.items()}
-    return _finish(read, signals, _wanted(options, precision), out)
+    return _finish(read, signals, wanted, out)
 
 
 def calibrate_rows(
@@ -99,11 +98,10 @@ def calibrate_rows(
         ConfigError: a signal lacks its model, `out` holds something else, or the extra `calibrate` is not installed.
         DataError: no label has texts to be judged; or, with the report written, the labels do not carry a calibration.
     """
-    check_extra()
-    check_replaceable(out, REPORT)
+    wanted = _ready(options, precision, out)
     read = _with_texts(_read(labels, good_from), labels)
     signals = judge_labels(read.pairs, engine, (model, backward), options)
-    return _finish(read, signals, _wanted(options, precision), out)
+    return _finish(read, signals, wanted, out)
 
 
 def measure_rows(
@@ -227,6 +225,13 @@ def _texts(pair: Pair) -> tuple[str, str]:
 
 
 # --- the folder
+
+
+def _ready(options: Options, precision: float, out: Path) -> Wanted:
+    """Return what is wanted, having found before any model is asked that it can be had, and written down."""
+    check_extra()
+    check_replaceable(out, REPORT)
+    return _wanted(options, precision)
 
 
 def _wanted(options: Options, precision: float) -> Wanted:

@@ -70,6 +70,7 @@ COLUMNS = {
     "id": "16 hex digits that depend on the content",
     "instruction": "what the backward model asked; generated",
     "output": "the passage, word for word; written by people or whoever wrote the documents",
+    "original": "the passage as it stood, where the output was rewritten (then by a model); empty where it was not",
     "score": "what the judge of the last round gave, 1 to 5",
     "source": "file (and row) the document was read from",
     "heading": "heading the passage stood under; not a part of the output",
@@ -113,7 +114,7 @@ def model_card(
     metadata = ModelCardData(
         **licence_fields([str((found.get("base") or {}).get("licence") or "unknown")]),
         base_model=base.hub_id or None,
-        library_name="peft" if is_adapter(adapter) else "transformers",
+        library_name="peft" if is_adapter(adapter) else "transformers" if layout.tuned else None,
         pipeline_tag="text-generation",
         language=language(found),
         tags=["askback", "instruction-backtranslation", direction, *(["lora"] if is_adapter(adapter) else [])],
@@ -122,7 +123,7 @@ def model_card(
     )
     card = ModelCard.from_template(
         metadata,
-        template_path=str(TEMPLATES / "model_card.md.j2"),
+        template_path=str(TEMPLATES / ("model_card.md.j2" if layout.tuned else "untuned_card.md.j2")),
         direction=direction,
         base=base,
         adapter=is_adapter(adapter),
@@ -137,6 +138,7 @@ def model_card(
         augmented=direction == "forward" and bool(tables.rounds(found)),
         scores=markdown(scores_table(direction, found)),
         notes=cell(" ".join(tables.score_notes(_report(direction, found) or {}))),
+        why=(_report(direction, found) or {}).get("nll_why", ""),
         tests=markdown(tables.paired_tests(found)) if direction == "backward" else "",
         recipe=markdown(tables.recipe(training)),
         energy=cell(tables.energy(cost)),
@@ -166,6 +168,8 @@ def dataset_card(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         metadata,
         template_path=str(TEMPLATES / "dataset_card.md.j2"),
         dataset=dataset,
+        tuned={direction: tables.is_tuned(found, direction) for direction in ("backward", "forward")},
+        shown=((found.get("training") or {}).get("backward") or {}).get("examples"),
         base=cell((found.get("base") or {}).get("base") or "an unnamed base"),
         licences=[(cell(name), tables.count(n)) for name, n in dataset["licences"].items()],
         funnel=markdown(tables.funnel(found)),

@@ -20,11 +20,21 @@ from askback.errors import AskbackError, ConfigError, Stopped
 if TYPE_CHECKING:
     from askback.options import Options
     from askback.ports import Engine
-    from askback.records import Passage, Reject
+    from askback.ranks import Rank
+    from askback.records import Pair, Passage, Reject
 
 EXIT_CODES = "exit codes: 0 done, 2 usage or config, 3 data, 4 run in use, 5 stopped and resumable, 6 integrity"
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+RUN_EPILOG = """example: askback run --seed pairs.jsonl --corpus docs/ --base tiny --out runs/mine
+
+Several processes can do one run over one shared folder: rank 0 holds it, trains and writes, the others do their share
+of the shards. As a Slurm array, each task with the same command:
+
+  askback run --config RUN.toml --out runs/mine --rank $SLURM_ARRAY_TASK_ID --world $SLURM_ARRAY_TASK_COUNT
+
+The array counts from 0 (sbatch --array=0-7); these variables are read here, by the shell, and nowhere in askback."""
 
 FLAGS = {
     "seed.path": "seed",
@@ -32,6 +42,7 @@ FLAGS = {
     "corpus.path": "corpus",
     "engine.base": "base",
     "augment.n": "n",
+    "augment.prompted": "prompted",
 }
 """Options that have a flag of their own: option -> flag."""
 
@@ -42,7 +53,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        args.command(args)
+        _do(args)
     except AskbackError as error:
         _fail(args, error, error.exit_code)
     except KeyboardInterrupt as error:
@@ -55,6 +66,18 @@ def main(argv: list[str] | None = None) -> NoReturn:
             raise
         _fail(args, Stopped(f"{error}; free some room, and the same command goes on from here"), Stopped.exit_code)
     sys.exit(0)
+
+
+def _do(args: argparse.Namespace) -> None:
+    """Do the command; of several processes that torchrun started, one does it and the others train with it."""
+    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+        args.command(args)
+        return
+    from askback.engines.launch import led
+
+    with led() as leads:
+        if leads:
+            args.command(args)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
@@ -86,14 +109,28 @@ def build_parser() -> argparse.ArgumentParser:
     demo = _command(commands, "demo", run_demo, "the main job on the embedded base, pairs and documents")
     demo.epilog = "example: askback demo --out askback-demo"
     _add_out(demo, "askback-demo")
+    _add_budget(demo)
     _add_settings(demo)
 
+    plan = _command(commands, "plan", run_plan, "what a run will take: time, tokens, memory, disk, money, carbon")
+    plan.epilog = "example: askback plan run.toml --days 7 --set plan.price_per_gpu_hour=1.8"
+    plan.add_argument("config", type=Path, nargs="?", metavar="RUN.toml", help="run file (left out: the demo's)")
+    plan.add_argument("--days", type=float, default=7.0, help="days in which workers shall be done (default 7)")
+    plan.add_argument("--json", type=Path, metavar="FILE", help="write all numbers, with their ranges, to this file")
+    plan.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="one option of a run file")
+
     run = _command(commands, "run", run_run, "the main job: seed pairs and documents in, data set and models out")
-    run.epilog = "example: askback run --seed pairs.jsonl --corpus docs/ --base tiny --out runs/mine"
+    run.epilog = RUN_EPILOG
     _add_seed(run)
     run.add_argument("--corpus", help="file, folder or glob of documents")
     _add_base(run)
     _add_out(run)
+    _add_budget(run)
+    run.add_argument("--rank", type=int, default=0, help="which of several processes over one folder this is, from 0")
+    run.add_argument("--world", type=_count, default=1, help="how many processes work over the folder (default 1)")
+    run.add_argument(
+        "--patience", type=float, default=120, metavar="S", help="seconds without a sign of other ranks (default 120)"
+    )
     _add_settings(run)
 
     inspect = _command(commands, "inspect", run_inspect, "one screen on a corpus: what is there, what would be kept")
@@ -106,6 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.epilog = "example: askback train backward --seed pairs.jsonl --base tiny --out models/backward"
     train.add_argument("direction", choices=("backward", "forward"), help="which side of a pair is learnt")
     _add_seed(train)
+    _add_prompted(train, "backward only: tune nothing, write a model that asks the base by prompt")
     train.add_argument("--augmented", help="kept pairs that join the seed pairs (forward only), such as train.jsonl")
     _add_base(train)
     train.add_argument("--out", help="folder for the model; not needed with --show-labels")
@@ -115,7 +153,10 @@ def build_parser() -> argparse.ArgumentParser:
     ask = _command(commands, "augment", run_augment, "write the instruction that each text answers")
     ask.epilog = "example: askback augment --model models/backward page.md"
     ask.add_argument("input", help="file or folder of texts, or - for standard input")
-    ask.add_argument("--model", required=True, help="folder of a backward model")
+    either = ask.add_mutually_exclusive_group(required=True)
+    either.add_argument("--model", help="folder of a backward model")
+    _add_prompted(either, "ask the base by prompt instead, with a few of the pairs of --seed as examples")
+    _add_seed(ask)
     ask.add_argument("--out", help="write JSON lines here instead of standard output")
     ask.add_argument("-n", type=int, default=None, help="instructions per text (augment.n)")
     ask.add_argument("--passages", action="store_true", help="cut documents into passages first, as a run does")
@@ -135,6 +176,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = _command(commands, "evaluate", run_evaluate, "measure a backward model beside its floors")
     evaluate.epilog = "example: askback evaluate --model models/backward --seed pairs.jsonl"
     evaluate.add_argument("--model", required=True, help="folder of a backward model")
+    evaluate.add_argument("--beside", help="folder of another one, measured and tested on the same pairs")
     _add_seed(evaluate)
     evaluate.add_argument("--held-out-only", action="store_true", help="use only the pairs a run would hold out")
     evaluate.add_argument("--out", help="write all numbers and rows to this JSON file")
@@ -145,14 +187,21 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "calibrate", run_calibrate, "hold a judge against people's grades; find its threshold"
     )
     calibrate.epilog = "example: askback calibrate --labels grades.jsonl --run runs/mine --out calibration"
-    calibrate.add_argument("--labels", required=True, help="graded pairs: id or instruction and output, and a grade")
+    calibrate.add_argument(
+        "--labels",
+        required=True,
+        help="rows of id or instruction and output with a grade (1 to 5) or label (good, bad)",
+    )
     calibrate.add_argument("--run", help="finished run whose candidates the labels are about")
     calibrate.add_argument("--model", help="without --run: forward model that judges the labelled pairs")
     calibrate.add_argument("--backward", help="without --run: backward model, for the signal of that name")
     calibrate.add_argument(
         "--precision", type=float, default=0.9, help="precision wanted of what is kept (default 0.9)"
     )
-    _add_out(calibrate)
+    calibrate.add_argument(
+        "--good-from", type=float, default=4.0, help="lowest grade, of 1 to 5, of a good pair (default 4)"
+    )
+    _add_out(calibrate, "calibration")
     _add_base(calibrate)
     _add_settings(calibrate)
 
@@ -165,7 +214,7 @@ def build_parser() -> argparse.ArgumentParser:
     ablate.epilog = "example: askback ablate run.toml --out ablation"
     ablate.add_argument("config", type=Path, nargs="?", metavar="RUN.toml", help="run file (left out: the demo's)")
     ablate.add_argument("--seeds", type=_count, default=3, help="trainings of each variant (default 3)")
-    _add_out(ablate)
+    _add_out(ablate, "ablation")
     ablate.add_argument(
         "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="one option of a run file"
     )
@@ -214,12 +263,26 @@ def _add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", help="format of the seed pairs (seed.format); found by looking when left out")
 
 
+def _add_prompted(parser: argparse._ActionsContainer, said: str) -> None:
+    parser.add_argument("--prompted", action="store_true", default=None, help=f"{said} (augment.prompted)")
+
+
 def _add_base(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", help="base model: hub name, folder, or `tiny` for the embedded one (engine.base)")
 
 
 def _add_out(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    parser.add_argument("--out", required=default is None, default=default, help="folder for the results")
+    said = f" (default {default})" if default else ""
+    parser.add_argument("--out", required=default is None, default=default, help=f"folder for the results{said}")
+
+
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--budget",
+        default="",
+        metavar="2h|5EUR|0.5kWh",
+        help="stop cleanly before so much is spent, earlier sittings included; the same command goes on with more",
+    )
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -252,20 +315,39 @@ def run_demo(args: argparse.Namespace) -> None:
     """The main job on what lies in the package."""
     from askback.embedded import DEMO
 
-    _run(read_options(args, DEMO), Path(args.out))
+    _run(read_options(args, DEMO), Path(args.out), budget=args.budget)
+
+
+def run_plan(args: argparse.Namespace) -> None:
+    """Say what a run will take, before anything expensive."""
+    from askback import planning
+    from askback.embedded import DEMO
+    from askback.store import write_json
+
+    plan = planning.plan(read_options(args, None if args.config else DEMO), args.days)
+    if args.json:
+        write_json(args.json, plan.as_dict())
+    print(planning.render(plan))
 
 
 def run_run(args: argparse.Namespace) -> None:
     """The main job on what the user gives."""
-    _run(read_options(args), Path(args.out))
+    from askback.ranks import Rank
+
+    rank = Rank(number=args.rank, world=args.world, patience_s=args.patience)
+    _run(read_options(args), Path(args.out), rank, budget=args.budget)
 
 
-def _run(options: "Options", out: Path) -> None:
+def _run(options: "Options", out: Path, rank: "Rank | None" = None, budget: str = "") -> None:
     from askback import api
     from askback.progress import Watch
+    from askback.ranks import ALONE
 
     with Watch() as watch:
-        folder = api.run(options, out, show=watch)
+        folder = api.run(options, out, show=watch, rank=rank or ALONE, budget=budget)
+        if rank and not rank.leads:
+            watch.note(f"rank {rank.number} of {rank.world} is done; rank 0 evaluates and writes the report")
+            return
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         watch.summary(_summary(folder, metrics))
 
@@ -300,6 +382,8 @@ def run_train(args: argparse.Namespace) -> None:
     options = read_options(args)
     if not options.seed.path:
         raise ConfigError("no seed is given: --seed PATH")
+    if args.prompted and (args.direction == "forward" or args.show_labels or args.augmented):
+        raise ConfigError("--prompted writes a backward model and trains on nothing: leave out what else was asked")
     if not args.out and not args.show_labels:
         raise ConfigError("no folder for the model is given: --out FOLDER (only --show-labels N needs none)")
     pairs, rejects, explained = commands.read_pairs(options)
@@ -309,6 +393,10 @@ def run_train(args: argparse.Namespace) -> None:
         training += commands.read_augmented(Path(args.augmented))
     table = options.forward if args.direction == "forward" else options.backward
     engine = commands.engine_for(options.engine)
+    if args.prompted:
+        report = commands.write_prompted(training, Path(args.out), options.augment, engine)
+        print(f"backward model in {args.out}: nothing tuned, a prompt with {report.examples} examples")
+        return
     if args.show_labels:
         print(commands.show_labels(args.direction, training[: args.show_labels], table, engine))
         return
@@ -326,15 +414,30 @@ def run_augment(args: argparse.Namespace) -> None:
     from askback.store import write_rows
 
     options = read_options(args)
-    engine = options.engine.model_dump(exclude={"base"}, exclude_unset=True)
-    model = api.load(args.model, base=args.base or "", **engine)
+    table = options.engine
+    if args.model:
+        settings = options.engine.model_dump(exclude={"base"}, exclude_unset=True)
+        model = api.load(args.model, base=args.base or "", **settings)
+        table = api.options_for(Path(args.model), base=args.base or "", settings=settings)
+    else:
+        training = _training_pairs(options) if options.augment.examples else []
+        model = commands.prompted_model(training, options.augment, commands.engine_for(options.engine))
     texts: Iterable[Passage | Reject] = _texts(args, options)
-    lines = commands.augment_lines(model, texts, options.augment, seed=options.random_seed)
-    if args.out:
-        print(f"{write_rows(Path(args.out), lines)} lines in {args.out}", file=sys.stderr)
-        return
-    for line in lines:
-        print(json.dumps(line, ensure_ascii=False), flush=True)
+    with api.spread_of(table, model.engine) as spread:
+        lines = commands.augment_lines(model, texts, options.augment, seed=options.random_seed, spread=spread)
+        if args.out:
+            print(f"{write_rows(Path(args.out), lines)} lines in {args.out}", file=sys.stderr)
+            return
+        for line in lines:
+            print(json.dumps(line, ensure_ascii=False), flush=True)
+
+
+def _training_pairs(options: "Options") -> "list[Pair]":
+    from askback import commands
+
+    if not options.seed.path:
+        raise ConfigError("no seed is given to take examples from: --seed PATH (or --set augment.examples=0)")
+    return commands.held_out(commands.read_pairs(options)[0], options)[0]
 
 
 def _texts(args: argparse.Namespace, options: "Options") -> "Iterable[Passage | Reject]":
@@ -362,6 +465,7 @@ def run_curate(args: argparse.Namespace) -> None:
 def run_evaluate(args: argparse.Namespace) -> None:
     """Measure a backward model."""
     from askback import commands
+    from askback.stages.compare import compare_table
     from askback.store import write_json
 
     options = read_options(args)
@@ -369,33 +473,49 @@ def run_evaluate(args: argparse.Namespace) -> None:
     if args.held_out_only:
         _, pairs = commands.held_out(pairs, options)
     print(f"pairs read as {explained}; measuring on {len(pairs)}", file=sys.stderr)
-    found = commands.measure(Path(args.model), pairs, options, _engine(args, options))
+    engine = _engine(args, options)
+    if args.beside:
+        other = _engine_of(args.beside, args, options)
+        other = engine if other.describe() == engine.describe() else other  # one base is in memory once
+        models = Path(args.model), Path(args.beside)
+        found = commands.measure_beside(models, (engine, other), pairs, options)
+    else:
+        found = commands.measure(Path(args.model), pairs, options, engine)
     if args.out:
         write_json(Path(args.out), found)
     print(commands.measures_table(found))
+    if args.beside:
+        print(f"\n{args.beside}\n{commands.measures_table(found['beside'])}\n")
+        print(compare_table(found["comparison"]))
 
 
 def _engine(args: argparse.Namespace, options: "Options") -> "Engine":
     """Open the engine of the model given, or of the options where none is."""
-    from askback import api, commands
+    from askback import commands
 
-    if not args.model:
-        return commands.engine_for(options.engine)
+    return _engine_of(args.model, args, options) if args.model else commands.engine_for(options.engine)
+
+
+def _engine_of(model: str, args: argparse.Namespace, options: "Options") -> "Engine":
+    from askback import api
+
     settings = options.engine.model_dump(exclude={"base"}, exclude_unset=True)
-    return api.open_for(Path(args.model), base=args.base or "", settings=settings)
+    return api.open_for(Path(model), base=args.base or "", settings=settings)
 
 
 def run_calibrate(args: argparse.Namespace) -> None:
     """Hold a judge against grades; the file it writes is what `curate.calibration` takes."""
     from askback import calibrating
 
+    if args.run and (args.model or args.backward):
+        raise ConfigError("--run has its own judgements: leave out --model and --backward, or leave out --run")
     options, labels, out = read_options(args), Path(args.labels), Path(args.out)
+    wanted = {"precision": args.precision, "out": out, "good_from": args.good_from}
     if args.run:
-        found = calibrating.calibrate_run(labels, Path(args.run), options, args.precision, out)
+        found = calibrating.calibrate_run(labels, Path(args.run), options, **wanted)
     else:
         forward, backward = (Path(folder) if folder else None for folder in (args.model, args.backward))
-        engine = _engine(args, options)
-        found = calibrating.calibrate_rows(labels, engine, forward, backward, options, args.precision, out)
+        found = calibrating.calibrate_rows(labels, _engine(args, options), forward, backward, options, **wanted)
     print(calibrating.summary(found))
 
 
@@ -427,9 +547,10 @@ def run_suites(args: argparse.Namespace) -> None:
     """Measure a model on public suites."""
     from askback.engines import suites
     from askback.store import write_json
+    from askback.tasks import weights_of
 
     options = read_options(args)
-    model = Path(args.model) if args.model else None
+    model = weights_of(Path(args.model)) if args.model else None
     found = suites.run_suites(options.engine, model, args.tasks.split(","), args.limit, args.tasks_folder)
     if args.out:
         write_json(Path(args.out), found)

@@ -14,19 +14,22 @@ from askback.api import BackwardModel
 from askback.chance import split
 from askback.errors import ConfigError, DataError
 from askback.options import AugmentOptions, EngineOptions, Options, SeedOptions, TuneOptions
-from askback.ports import Engine, FitReport
+from askback.ports import Engine, FitReport, Spread, spread_here
 from askback.prompts import LAYOUT_FILE
 from askback.records import Judgement, Pair, Passage, Reject, content_id
-from askback.stages.augment import augment
+from askback.stages.compare import compare_runs
 from askback.stages.curate import check_kept, check_parsed, combine, keep
 from askback.stages.diversity import pick_diverse
 from askback.store import check_replaceable, open_run, read_json, read_part, shards, write_rows
 from askback.tables import score_notes
 from askback.tasks import (
+    Asking,
+    Model,
     fit_model,
     layout_for,
     open_encoder,
     open_signal,
+    prompt_layout,
     prove_backward,
     read_calibration,
     trained_on,
@@ -48,6 +51,22 @@ def train(
     return fit_model(engine, pairs, layout_for(direction, options), options, out, seed=seed)
 
 
+def write_prompted(pairs: Sequence[Pair], out: Path, options: AugmentOptions, engine: Engine) -> FitReport:
+    """Write the folder of a backward model that is the base and a prompt which shows some of the pairs.
+
+    Raises:
+        ConfigError: `out` holds files that askback did not write.
+    """
+    check_replaceable(out, LAYOUT_FILE)
+    layout, shown = prompt_layout(pairs, options, engine)
+    return fit_model(engine, shown, layout, TuneOptions(), out, seed=0)
+
+
+def prompted_model(pairs: Sequence[Pair], options: AugmentOptions, engine: Engine) -> BackwardModel:
+    """Return the same model without a folder."""
+    return BackwardModel(Model(prompt_layout(pairs, options, engine)[0], None), engine)
+
+
 def write_rejects(path: Path, unread: Sequence[Reject], report: FitReport) -> None:
     """Write the rows that were no pairs and the pairs that could not be trained on, if there are any."""
     untrained = [Reject(id, *why.split(": ", 1)) for id, why in report.rejected]
@@ -61,16 +80,40 @@ def measure(model: Path, pairs: Sequence[Pair], options: Options, engine: Engine
     Raises:
         DataError: fewer than two such pairs.
     """
-    seen = trained_on(model)
+    pairs = unseen_by([model], pairs)
+    encode = open_encoder(options.evaluate, options.engine)
+    return prove_backward(engine, model, pairs, options.evaluate, seed=options.random_seed, encode=encode)
+
+
+def measure_beside(
+    models: tuple[Path, Path], engines: tuple[Engine, Engine], pairs: Sequence[Pair], options: Options
+) -> dict[str, Any]:
+    """Return the measures of the first model, with those of the second `beside` them and a `comparison` of both.
+
+    Both are measured on the pairs that neither was trained on.
+    """
+    pairs = unseen_by(models, pairs)
+    one, other = (measure(model, pairs, options, engine) for model, engine in zip(models, engines, strict=True))
+    mine, yours = (
+        {"evaluation": found, "base": engine.describe()} for found, engine in zip((one, other), engines, strict=True)
+    )
+    return {**one, "beside": other, "comparison": compare_runs(mine, yours, [str(model) for model in models])}
+
+
+def unseen_by(models: Sequence[Path], pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs that none of the models was trained on or shows in its prompt.
+
+    Raises:
+        DataError: fewer than two are left.
+    """
+    seen = set().union(*map(trained_on, models))
     unseen = [pair for pair in pairs if pair.id not in seen]
     if len(unseen) < 2:
         raise DataError(
             f"{len(pairs) - len(unseen)} of {len(pairs)} pairs were trained on; {len(unseen)} others are too few to "
             "evaluate on: give pairs the model has not seen"
         )
-    pairs = unseen
-    encode = open_encoder(options.evaluate, options.engine)
-    return prove_backward(engine, model, pairs, options.evaluate, seed=options.random_seed, encode=encode)
+    return unseen
 
 
 def judge_pairs(
@@ -182,23 +225,43 @@ def curate_file(
 
 
 def augment_lines(
-    model: BackwardModel, texts: Iterable[Passage | Reject], options: AugmentOptions, *, seed: int
+    model: BackwardModel,
+    texts: Iterable[Passage | Reject],
+    options: AugmentOptions,
+    *,
+    seed: int,
+    spread: Spread | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield one JSON-ready line per text and candidate, in order: the instruction, or null and the reason."""
-    ask = model.engine.generate(model.folder)
-    for block in shards(texts, TEXTS_TOGETHER):
-        passages = [text for text in block if isinstance(text, Passage)]
-        outcomes = augment(passages, ask, model.layout, options, seed=seed)
-        for text in block:
-            if isinstance(text, Reject):
-                yield {"id": text.id, "source": text.source, "output": None, **_refused(text)}
-                continue
-            for outcome in islice(outcomes, options.n):
-                line = {"id": outcome.id, "source": text.source, "output": text.text}
-                if isinstance(outcome, Pair):
-                    yield {**line, "instruction": outcome.instruction, "candidate": outcome.candidate}
-                else:
-                    yield {**line, **_refused(outcome)}
+    blocks: dict[int, list[Passage | Reject]] = {}
+    early: dict[int, Iterator[Pair | Reject]] = {}
+
+    def passages() -> Iterator[tuple[int, list[Passage]]]:
+        for number, block in enumerate(shards(texts, TEXTS_TOGETHER)):
+            blocks[number] = block
+            yield number, [text for text in block if isinstance(text, Passage)]
+
+    task, due = Asking(model=model.model, options=options, seed=seed), 0
+    for number, outcomes in (spread or spread_here(model.engine))(task, passages()):
+        early[number] = iter(outcomes)
+        while due in early:
+            yield from _lines(blocks.pop(due), early.pop(due), options.n)
+            due += 1
+
+
+def _lines(
+    block: Iterable[Passage | Reject], outcomes: Iterator[Pair | Reject], candidates: int
+) -> Iterator[dict[str, Any]]:
+    for text in block:
+        if isinstance(text, Reject):
+            yield {"id": text.id, "source": text.source, "output": None, **_refused(text)}
+            continue
+        for outcome in islice(outcomes, candidates):
+            line = {"id": outcome.id, "source": text.source, "output": text.text}
+            if isinstance(outcome, Pair):
+                yield {**line, "instruction": outcome.instruction, "candidate": outcome.candidate}
+            else:
+                yield {**line, **_refused(outcome)}
 
 
 def _refused(reject: Reject) -> dict[str, Any]:
@@ -278,10 +341,13 @@ def show_labels(direction: str, pairs: Sequence[Pair], options: TuneOptions, eng
 
 def measures_table(found: Mapping[str, Any]) -> str:
     """Return the measures of a backward model beside base and floors, one a line, and how they were computed."""
-    columns = {"adapter": found["backward"], "base": found["base"], **found["floors"]}
+    models = {"adapter": found["backward"], "base": found["base"]} if found["base"] else {"prompt": found["backward"]}
+    columns = {**models, **found["floors"]}
     lines = [f"{'':<14}" + "".join(f"{name:>22}" for name in columns)]
     for measure in ("rougeL", "rouge1", "rouge2", "bleu", "chrf", "nll_per_token", "retrieval"):
         cells = [column.get(measure) for column in columns.values()]
         shown = [f"{c['value']:.2f} [{c['low']:.2f}, {c['high']:.2f}]" if c and "low" in c else "-" for c in cells]
         lines.append(f"{measure:<14}" + "".join(f"{cell:>22}" for cell in shown))
-    return "\n".join([*lines, "", *score_notes(found["backward"])])
+    missing = found["backward"].get("nll_why")
+    whys = [f"nll_per_token and retrieval were not measured: {missing}."] if missing else []
+    return "\n".join([*lines, "", *score_notes(found["backward"]), *whys])

@@ -13,7 +13,11 @@ from askback import __version__
 from askback.options import Options
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "pyarrow", "trafilatura", "sacrebleu", "rouge-score")
-EXTRAS = {"datasets": "hub: seed pairs from a hub data set", "bitsandbytes": "qlora: training on a four-bit base"}
+EXTRAS = {
+    "datasets": "hub: seed pairs from a hub data set",
+    "bitsandbytes": "qlora: training on a four-bit base",
+    "openai": "server: models behind an OpenAI-compatible endpoint",
+}
 
 
 def examine(options: Options) -> str:
@@ -38,6 +42,8 @@ def examine(options: Options) -> str:
 def _base(options: Options) -> str:
     from askback.engines.bases import EMBEDDED
 
+    if options.engine.kind == "server":
+        return f"a name at {options.engine.server.url}, which is asked when a run needs it"
     if options.engine.base == "tiny":
         return "embedded" if (EMBEDDED / "config.json").exists() else "embedded, but its files are missing"
     if Path(options.engine.base).is_dir():

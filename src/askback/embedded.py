@@ -38,7 +38,7 @@ DEMO: dict[str, Any] = {
 def fill_in(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Lay what a user chose over what the embedded base wants, if that is the base chosen; else return it as it is.
 
-    A threshold of the user's own (`curate.keep_from`) takes the place of the share kept by default.
+    A threshold of the user's own (`curate.keep_from` or `curate.calibration`) stands for the share kept by default.
     """
     chosen = {name: dict(table) if isinstance(table, Mapping) else table for name, table in raw.items()}
     if not isinstance(chosen.get("engine"), dict) or chosen["engine"].get("base") != "tiny":
@@ -47,6 +47,7 @@ def fill_in(raw: Mapping[str, Any]) -> dict[str, Any]:
     for name, table in TINY.items():
         if isinstance(chosen.get(name, {}), dict):
             filled[name] = {**table, **chosen.get(name, {})}
-    if "keep_from" in chosen.get("curate", {}) and "keep_top" not in chosen["curate"]:
+    curate = chosen.get("curate")
+    if isinstance(curate, dict) and ("keep_from" in curate or curate.get("calibration")) and "keep_top" not in curate:
         filled["curate"]["keep_top"] = 0
     return filled

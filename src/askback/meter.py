@@ -6,16 +6,19 @@ Never: goes to the network, or says nothing when the meter is missing.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from askback.store import read_json, write_json
 
 
 @contextmanager
-def measured(file: Path, *, country: str) -> Iterator[None]:
+def measured(file: Path, *, country: str) -> Iterator[Callable[[], float]]:
     """Add {seconds, energy_kwh, co2_kg, country, how} of what happens inside to the list in `file`.
+
+    Yield what tells the kWh so far: measured every few seconds, and between as much a second as before.
 
     A session that fails or is interrupted leaves its entry too. A killed one leaves none: its energy is not in the
     sum, and report and cards say so.
@@ -29,7 +32,7 @@ def measured(file: Path, *, country: str) -> Iterator[None]:
     began = time.monotonic()
     tracker.start()
     try:
-        yield
+        yield _kwh_so_far(tracker, began)
     finally:
         tracker.stop()
         found = tracker.final_emissions_data
@@ -46,3 +49,20 @@ def measured(file: Path, *, country: str) -> Iterator[None]:
             }
         )
         write_json(file, sessions)
+
+
+READ_EVERY_S = 5.0
+
+
+def _kwh_so_far(tracker: Any, began: float) -> Callable[[], float]:
+    read_at, kwh = began, 0.0
+
+    def so_far() -> float:
+        nonlocal read_at, kwh
+        now = time.monotonic()
+        if now - read_at >= READ_EVERY_S:
+            tracker.flush()  # measures anew
+            read_at, kwh = now, float(tracker._total_energy.kWh)
+        return kwh * (now - began) / (read_at - began) if kwh else 0.0
+
+    return so_far

@@ -185,6 +185,21 @@ def bootstrap_mean(values: Sequence[float], *, resamples: int, seed: int) -> Sco
     return Score(value, low, high, len(values))
 
 
+def bootstrap_ratio(above: Sequence[float], below: Sequence[float], *, resamples: int, seed: int) -> Score | None:
+    """Sum of `above` over sum of `below` (0 or more) of the same rows, with its interval; None where the latter is 0.
+
+    Resamples in which `below` sums to 0 are left out.
+    """
+    _check_rows(above, below)
+    value = sum(above) / sum(below) if sum(below) else None
+    if value is None:
+        return None
+    sums_B2 = _resampled_sums(list(zip(above, below, strict=True)), resamples, seed)
+    some = sums_B2[:, 1] > 0
+    low, high = _interval(sums_B2[some, 0] / sums_B2[some, 1], value)
+    return Score(value, low, high, len(above))
+
+
 def paired_difference(a: Sequence[float], b: Sequence[float], *, resamples: int, seed: int) -> PairedTest:
     """Test whether two systems differ on the same rows: mean of a - b, and how often chance does as much.
 

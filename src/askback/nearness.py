@@ -11,14 +11,21 @@ cost a thousand comparisons, not a million.
 In the scratch folder: one row per text in files that only grow, and for each band a sorted list of (key, row), in
 sorted runs that are merged when they are of a size (O'Neil et al. 1996). A batch looks up all of its keys at once. So
 n texts take n log n steps, and what the process maps of these files the system may take back at any time.
+
+`Overlapping` finds small sets again, such as the word pairs of instructions: exactly, and in memory.
 """
 
 import errno
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
+from itertools import chain
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from askback.errors import ConfigError, Stopped, borrow
 from askback.grams import DIGEST_BYTES, gram_hashes, mix, text_digest, word_hashes, words_of
@@ -41,6 +48,12 @@ CHECKED_AT_ONCE = 256
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _SEED = 1
 _LOW = 0xFFFFFFFF
+COMPARING_COSTS = 10
+"""Comparing two sets takes as long as counting so many holders."""
+ROUNDING = 1e-9
+"""0.55 x 100 is 55.00000000000001 to a computer, and 55 shared members must do."""
+
+Member = TypeVar("Member", bound=Hashable)
 
 
 class Text(NamedTuple):
@@ -442,3 +455,52 @@ def _unwritable(path: Path | None, error: OSError) -> Stopped | ConfigError:
     if error.errno in NO_ROOM:
         return Stopped(f"{said}; free some room and run again")
     return ConfigError(f"{said}; name another scratch folder, or mend the rights")
+
+
+# --- small sets, in memory
+
+
+class Overlapping(Generic[Member]):
+    """Sets seen before, found again by whatever overlaps them by at least `least` (Jaccard, above 0).
+
+    Whatever overlaps a set A so much lacks at most s = |A| - least |A| of its members: of any s + k members it holds k.
+    So only the holders of the s + 1 rarest are compared (the prefix filter of Chaudhuri et al. 2006), and where these
+    are many, they must hold more.
+    """
+
+    def __init__(self, least: float) -> None:
+        self._least = least
+        self._numbers: dict[Member, int] = {}
+        self._holders: list[array[int]] = []
+        self._sets: list[array[int]] = []
+
+    def add(self, members: AbstractSet[Member]) -> None:
+        """Remember a set; its place is the number of those remembered before it."""
+        numbers = [self._numbers.setdefault(member, len(self._numbers)) for member in members]
+        self._holders.extend(array("I") for _ in range(len(self._numbers) - len(self._holders)))
+        for number in numbers:
+            self._holders[number].append(len(self._sets))
+        self._sets.append(array("I", sorted(numbers)))
+
+    def find(self, members: AbstractSet[Member]) -> Iterator[tuple[int, float]]:
+        """Yield place and overlap of each remembered set that overlaps so much, in order of the places."""
+        numbers = {self._numbers[member] for member in members if member in self._numbers}
+        for place in self._likely(numbers, len(members)):
+            other = self._sets[place]
+            shared = len(numbers.intersection(other))
+            overlap = shared / (len(members) + len(other) - shared)
+            if overlap >= self._least:
+                yield place, overlap
+
+    def _likely(self, numbers: AbstractSet[int], size: int) -> list[int]:
+        """Return the places of all sets that could overlap enough; a member nobody holds is the rarest there is."""
+        unheld = size - len(numbers)
+        spare = size - ceil(self._least * size - ROUNDING) - unheld
+        if spare < 0 or not numbers:
+            return []
+        holders = sorted((self._holders[number] for number in numbers), key=len)
+        asked = spare + 1
+        while asked < len(holders) and len(holders[asked]) <= COMPARING_COSTS * sum(map(len, holders[:asked])):
+            asked += 1
+        hits = Counter(chain.from_iterable(holders[:asked]))
+        return sorted(place for place, times in hits.items() if times >= asked - spare)

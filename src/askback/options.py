@@ -166,6 +166,10 @@ class AugmentOptions(Table):
     max_new_tokens: int = Field(128, ge=1)
     no_repeat: int = Field(0, ge=0, description="no run of so many tokens twice in one answer; 0 allows it")
     min_chars: int = Field(8, ge=1, description="shorter instructions are rejected as empty")
+    prompted: bool = Field(
+        False, description="ask by prompt, with a few seed pairs as examples, instead of tuning a backward model"
+    )
+    examples: int = Field(4, ge=0, description="most seed pairs shown in that prompt")
 
 
 class GateOptions(Table):
@@ -207,7 +211,7 @@ class CurateOptions(Table):
 
     judge: Signals = Field(("expected",), min_length=1, description="one signal, or several that make the score")
     beside: Signals = Field((), description="signals that are measured and shown, and decide nothing")
-    rerank: Signals = Field((), max_length=1, description="signal that picks among a passage's candidates; else score")
+    rerank: Signals = Field((), description="signals that pick among a passage's candidates; none: the score does")
     least: dict[SignalName, float] = Field({}, description="signals with a lowest value: what is below is dropped")
     rubric: str = Field("five", description="`five`-point, `additive`, or a file: {instruction} and {output} filled in")
     samples: int = Field(1, ge=1, le=64, description="replies averaged by judge = reasoned")
@@ -268,18 +272,80 @@ class EvaluateOptions(Table):
     answer_tokens: int = Field(256, ge=1, description="room for each of those answers")
 
 
+class ServerOptions(Table):
+    """How an endpoint that speaks the OpenAI dialect is reached; `engine.base` is the model's name there."""
+
+    url: str = Field("http://127.0.0.1:8000/v1", description="address of the endpoint, /v1 included")
+    key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key; it is never written")
+    at_once: int = Field(8, ge=1, description="requests on their way at once")
+    per_minute: int = Field(0, ge=0, description="most requests a minute of this process; 0 is as fast as it answers")
+    tokens_per_minute: int = Field(0, ge=0, description="most tokens a minute, prompt and reply together; 0: no bound")
+    timeout_s: float = Field(120, gt=0, description="seconds a request may take")
+    attempts: int = Field(6, ge=1, description="how often a request is tried, with growing pauses between")
+    context: int = Field(4096, ge=256, description="tokens the served model reads, where the endpoint does not say")
+    speaks: Literal["auto", "chat", "text"] = Field(
+        "auto", description="chat or plain completions; auto: chat where offered, but plain text for adapters"
+    )
+    tokenizer: str = Field("", description="folder or hub name of the served model's tokenizer, if base is neither")
+    unlisted: bool = Field(False, description="ask for engine.base even where the endpoint does not list it")
+
+
+class ClusterOptions(Table):
+    """Ray workers that each hold an engine. Without an address, shards are worked on in this process."""
+
+    address: str = Field(
+        "", description="`local` starts a cluster on this machine, `auto` or HOST:PORT joins one; empty: no cluster"
+    )
+    workers: int = Field(0, ge=0, description="workers; 0 takes as many as fit into the cluster")
+    cpus: float = Field(1, gt=0, description="CPUs of a worker, and its threads where engine.threads is 0")
+    gpus: float = Field(0, ge=0, description="GPUs of a worker; a half lets two share one")
+    attempts: int = Field(3, ge=1, description="a row that ends so many workers is rejected by name")
+    stuck_s: float = Field(
+        1800, gt=0, description="a worker longer at a shard than so, and than four times the slowest, is ended"
+    )
+
+
+class VllmOptions(Table):
+    """What vLLM is opened with."""
+
+    memory: float = Field(0.9, gt=0, le=1, description="share of the GPU's memory it may take")
+    adapters: int = Field(4, ge=1, description="adapters in memory at once")
+    gpus: int = Field(1, ge=1, description="GPUs a base is spread over")
+
+
 class EngineOptions(Table):
     """Which base does the work, and with what."""
 
-    kind: Literal["local", "echo"] = Field("local", description="transformers on this machine, or the test double")
+    kind: Literal["local", "vllm", "server", "echo"] = Field(
+        "local", description="transformers here, vLLM here, an OpenAI-compatible endpoint, or the test double"
+    )
     base: str = Field("meta-llama/Llama-2-7b-hf", description="hub name or folder of the base; `tiny` is embedded")
     revision: str = Field("", description="commit of a hub base; empty takes the newest and records it")
     device: str = Field("auto", description="auto, cpu, or another device by the name torch has for it")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: bf16 where native")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes the CPUs at hand")
+    devices: int = Field(
+        0, ge=0, description="processes that train together, each on a device of its own; 0: one for each GPU, or one"
+    )
+    shard: bool = Field(False, description="spread the weights that are trained over the GPUs (FSDP), else a copy each")
     batch_tokens: int = Field(8192, ge=64, description="padded tokens in one forward pass")
     country: str = Field("USA", min_length=3, max_length=3, description="ISO code whose grid the carbon figure takes")
     shard_rows: int = Field(256, ge=1, description="rows in a shard: the unit of work and of resume")
+    server: ServerOptions = ServerOptions()
+    cluster: ClusterOptions = ClusterOptions()
+    vllm: VllmOptions = VllmOptions()
+
+
+class PlanOptions(Table):
+    """What a run is planned with, and its budget counted with; nothing of it changes what a run does. 0: not known."""
+
+    price_per_hour: float = Field(0, ge=0, description="of a machine (a worker), whether it computes or waits")
+    price_per_gpu_hour: float = Field(0, ge=0, description="of a GPU, for the hours in which the engine works")
+    price_per_million_read: float = Field(0, ge=0, description="of tokens that an endpoint reads")
+    price_per_million_written: float = Field(0, ge=0, description="of tokens that an endpoint writes")
+    currency: str = Field("EUR", pattern="^[A-Z]{3}$", description="of all prices, in three letters")
+    watts: float = Field(0, ge=0, description="drawn by a machine; 0 takes what codecarbon reads or estimates")
+    passages: int = Field(0, ge=0, description="plan for so many passages; 0 takes what the corpus seems to hold")
 
 
 class Options(Table):
@@ -298,3 +364,4 @@ class Options(Table):
     forward: ForwardOptions = ForwardOptions()
     evaluate: EvaluateOptions = EvaluateOptions()
     engine: EngineOptions = EngineOptions()
+    plan: PlanOptions = PlanOptions()

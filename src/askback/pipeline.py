@@ -20,7 +20,7 @@ from askback.errors import DataError
 from askback.finished import judged_names, rows_of, step_folder
 from askback.options import Options, SignalName, TuneOptions
 from askback.ports import Engine, Spread, spread_here
-from askback.prompts import FORWARD_LAYOUT, Layout
+from askback.prompts import FORWARD_LAYOUT, UNTUNED_LAYOUT, Layout
 from askback.readers.evalsets import read_evalsets
 from askback.readers.rows import read_words
 from askback.records import OK, Document, Judgement, Pair, Passage, Reject, content_id
@@ -39,15 +39,18 @@ from askback.store import Manifest, Run, Step, write_json
 from askback.tasks import (
     Asking,
     Judging,
+    check_signals,
     fit_model,
     layout_for,
     open_encoder,
     open_signal,
+    prompt_layout,
     prove_answers,
     prove_backward,
     prove_forward,
     read_calibration,
     read_layout,
+    read_model,
 )
 
 ADAPTER = "adapter"
@@ -65,12 +68,22 @@ PROOF = ("evaluate", "story", "attacks", "duel", "judges")
 """The source files whose change makes a step be done again."""
 
 
-def run(options: Options, held: Run, engine: Engine, show: Show, spread: Spread | None = None) -> None:
-    """Do the main job in a run folder that this process holds, or go on with it; `spread` works on shards.
+def run(
+    options: Options,
+    held: Run,
+    engine: Engine,
+    show: Show,
+    spread: Spread | None = None,
+    make_steps: Callable[..., Steps] = Steps,
+) -> None:
+    """Do the main job in a run folder, or go on with it; `spread` works on shards, `make_steps` says who does steps.
 
     seed -> backward model -> passages -> candidates -> gates -> judged -> forward models 0, 1, 2 -> evaluation
+
+    Where the engine does not tune, the steps are the same: a model is then the base as it is, and the round is one.
     """
-    steps = Steps(held, show, spread or spread_here(engine), shard_rows=options.engine.shard_rows)
+    check_signals(engine, options.curate)
+    steps = make_steps(held, show, spread or spread_here(engine), shard_rows=options.engine.shard_rows)
     job = Job(steps, options, engine)
     seed = job.read_seed()
     documents = job.read_corpus()
@@ -86,8 +99,9 @@ def run(options: Options, held: Run, engine: Engine, show: Show, spread: Spread 
         polished = job.rewrite(number, kept, forwards[-1]) if options.rewrite.on else kept
         rounds.append(Round(judged, kept, polished))
         forwards.append(job.tune_forward(number, seed, polished))
-    job.evaluate(seed, backward, forwards, candidates, rounds[-1])
-    job.steps.drop_others()
+    if not steps.follows:
+        job.evaluate(seed, backward, forwards, candidates, rounds[-1])
+        steps.drop_others()
 
 
 class Round(NamedTuple):
@@ -205,9 +219,13 @@ class Job:
     # --- backward: output -> instruction
 
     def tune_backward(self, seed: Step[Pair]) -> Step[Pair]:
-        """The backward model, tuned on the seed pairs turned round."""
+        """The backward model: tuned on the seed pairs turned round, or the base and a prompt that shows a few."""
         training, _ = self.split(seed)
         layout = layout_for("backward", self.options.backward)
+        if self.options.augment.prompted or not self.engine.tunes:
+            layout, training = prompt_layout(training, self.options.augment, self.engine)
+            shown = f"{len(training)} of {self.options.augment.examples} examples"
+            self.show.note(f"no backward model is tuned: the base is asked by prompt, with {shown}")
         step = self._model_step("backward", self.options.backward, layout, [seed])
         return self.steps.do(step, lambda: self._fit(step, training, self.options.backward, layout))
 
@@ -244,7 +262,7 @@ class Job:
             join=[input_hash(str(step_folder(Path(run), "candidates"))) for run in joined],
             held_out=content_id(*sorted(held)),
             against=[input_hash(path) for path in self.options.distinct.against],
-            code=code("stages.gates", "stages.decontaminate", "finished", "languages", "grams"),
+            code=code("stages.gates", "stages.decontaminate", "finished", "languages", "grams", "nearness"),
         )
         layout = read_layout(backward.folder / ADAPTER, "backward")
 
@@ -338,11 +356,9 @@ class Job:
         )
 
         def work() -> dict[str, Any]:
-            ask, layout = (
-                self.engine.generate(forward.folder / ADAPTER),
-                read_layout(forward.folder / ADAPTER, "forward"),
-            )
-            made = list(rewrite(list(kept.read()), ask, options, seed=self.options.random_seed, layout=layout))
+            model, seed = read_model(forward.folder / ADAPTER, "forward"), self.options.random_seed
+            ask = model.generate(self.engine)
+            made = list(rewrite(list(kept.read()), ask, options, seed=seed, layout=model.layout))
             self.steps.write(step, (pair for pair, _ in made))
             reasons = Counter(verdict.reason for _, verdict in made if not verdict.keep)
             return {"notes": {"rewritten": len(made) - reasons.total(), "kept_original": dict(sorted(reasons.items()))}}
@@ -350,8 +366,11 @@ class Job:
         return self.steps.do(step, work, unit="pairs")
 
     def is_settled(self, rounds: list[Round], forwards: list[Step[Pair]], seed: Step[Pair]) -> bool:
-        """Whether another round would change little, by `curate.stop_overlap` or `curate.stop_gain`."""
+        """Whether another round would change little, by `curate.stop_overlap` or `curate.stop_gain`, or nothing."""
         options = self.options.curate
+        if rounds and not self.engine.tunes:
+            self.show.note("no further round: nothing is tuned, and so every round would judge alike")
+            return True
         if options.stop_overlap and len(rounds) >= 2:
             before, now = ({pair.id for pair in one.kept.read()} for one in rounds[-2:])
             overlap = len(before & now) / max(1, len(before | now))
@@ -397,11 +416,13 @@ class Job:
         """Forward model `number`: the base tuned on the seed pairs and, after round 0, on what was kept."""
         training, _ = self.split(seed)
         inputs = [seed] if kept is None else [seed, kept]
-        step = self._model_step(f"forward-{number}", self.options.forward, FORWARD_LAYOUT, inputs)
+        layout = FORWARD_LAYOUT if self.engine.tunes else UNTUNED_LAYOUT
+        step = self._model_step(f"forward-{number}", self.options.forward, layout, inputs)
 
         def work() -> dict[str, Any]:
             augmented = [] if kept is None else list(kept.read())
-            return self._fit(step, [*training, *augmented], self.options.forward, FORWARD_LAYOUT)
+            pairs = [*training, *augmented] if layout.tuned else []
+            return self._fit(step, pairs, self.options.forward, layout)
 
         return self.steps.do(step, work)
 
@@ -417,12 +438,12 @@ class Job:
     ) -> Step[Pair]:
         """The held-out pairs: backward model beside its floors and the bare base, forward models beside each other."""
         options, chance = self.options.evaluate, self.options.random_seed
-        layout = read_layout(backward.folder / ADAPTER, "backward")
+        model = read_model(backward.folder / ADAPTER, "backward")
         before: list[Step[Any]] = [seed, backward, *last.judged.values(), last.kept, *forwards]
         everything = self.split(seed)[1]
         held, beyond = everything[: self.options.seed.held_out_most], everything[self.options.seed.held_out_most :]
         encode = open_encoder(options, self.options.engine)
-        models = [one.folder / ADAPTER for one in forwards]
+        models = [one.folder / ADAPTER for one in (forwards if self.engine.tunes else forwards[:1])]
         step = self.steps.step(
             "evaluation",
             Pair,
@@ -439,10 +460,14 @@ class Job:
                 **prove_backward(self.engine, backward.folder / ADAPTER, held, options, seed=chance, encode=encode),
                 **prove_forward(self.engine, models, held, options, seed=chance),
                 "story": tell_story(
-                    candidates.read(), self._verdicts(last), self.engine.generate(None), layout, options
+                    candidates.read(),
+                    self._verdicts(last),
+                    self.engine.generate(None) if model.weights else None,
+                    model.layout,
+                    options,
                 ),
                 "attacks": self._attack(candidates, forwards[-2], backward),
-                "duel": self._duel(models, held) if options.answers else None,
+                "duel": self._duel(models, held) if options.answers and len(models) > 1 else None,
             }
             write_json(step.folder / EVALUATION, result)
             step.reject(Reject(pair.id, "held_out_most", "held out, but not evaluated", pair.source) for pair in beyond)
@@ -499,17 +524,17 @@ class Job:
         return self.steps.step(
             name,
             Pair,
-            options=plain,
+            options=plain if layout.tuned else {},
             layout=layout.dumps(),
             inputs=[step.fingerprint for step in inputs],
             held_out=self.options.seed.held_out,
             engine=self.engine.describe(),
             seed=self.options.random_seed,
-            code=code("tasks", "prompts", *TRAINING_CODE),
+            code=code("tasks", "prompts", "stages.examples", *TRAINING_CODE),
         )
 
     def _fit(self, step: Step[Pair], pairs: list[Pair], options: TuneOptions, layout: Layout) -> dict[str, Any]:
-        """Tune on the pairs; the folder of the adapter appears whole, with its layout beside it."""
+        """Tune on the pairs (or show them, as the layout has it); the model's folder appears whole, with its layout."""
         seed, watch = self.options.random_seed, self._watch_steps(step)
         report = fit_model(self.engine, pairs, layout, options, step.folder / ADAPTER, seed=seed, watch=watch)
         write_json(step.folder / TRAINING, report.as_dict())
@@ -575,10 +600,11 @@ def join_candidates(own: Iterable[Pair], runs: Iterable[Path], held: set[str]) -
 
 
 def _uncontaminated(outcomes: Iterable[Pair | Reject], sets: EvaluationSets) -> Iterator[Pair | Reject]:
-    """Reject pairs whose instruction models are evaluated on."""
+    """Reject pairs whose instruction or output models are evaluated on: a joined one was never sifted here."""
     for outcome in outcomes:
-        verdict = sets.check_text(outcome.instruction) if isinstance(outcome, Pair) else OK
-        yield outcome if verdict.keep else Reject(outcome.id, verdict.reason, verdict.detail, outcome.source)
+        texts = (outcome.instruction, outcome.output) if isinstance(outcome, Pair) else ()
+        failed = next((verdict for text in texts if not (verdict := sets.check_text(text)).keep), OK)
+        yield outcome if failed.keep else Reject(outcome.id, failed.reason, failed.detail, outcome.source)
 
 
 def _last_two(forwards: Sequence[object]) -> tuple[int, int]:

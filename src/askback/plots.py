@@ -179,8 +179,11 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], *, alt: str, x_la
 
 
 @_house_style()
-def dots(figures: Sequence[Dot], *, alt: str, x_label: str) -> str:
-    """Return figures with their intervals, groups below each other, series side by side in a group."""
+def dots(figures: Sequence[Dot], *, alt: str, x_label: str, mark: float | None = None) -> str:
+    """Return figures with their intervals, groups below each other, series side by side in a group.
+
+    `mark` is a place on the axis that matters.
+    """
     groups = list(dict.fromkeys(dot.group for dot in figures))
     series = list(dict.fromkeys(dot.series for dot in figures))
     figure, (axis,) = _figure(rows=1, height_in=0.9 + 0.17 * len(groups) * (len(series) + 1))
@@ -195,8 +198,10 @@ def dots(figures: Sequence[Dot], *, alt: str, x_label: str) -> str:
     axis.set_ylim(len(groups) - 0.5, -0.5)  # the first group on top
     axis.set_xlabel(x_label)
     axis.grid(axis="x")
+    if mark is not None:
+        axis.axvline(mark, color=INK, linewidth=0.8, linestyle=DASHES)
     if len(series) > 1:
-        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        figure.legend(loc="outside upper center", ncols=2)
     return _svg(figure, alt)
 
 

@@ -153,6 +153,11 @@ class Engine(Protocol):
         """The longest row the base can read."""
         ...
 
+    @property
+    def tunes(self) -> bool:
+        """Whether `fit` can be asked for; where not, every model of a run is the base as it is."""
+        ...
+
     def count_tokens(self, text: str) -> int:
         """Return how many tokens of the base a text has."""
         ...
@@ -162,11 +167,19 @@ class Engine(Protocol):
         ...
 
     def choose(self, model: Path | None = None) -> Choose:
-        """Return the call that weighs fixed answers."""
+        """Return the call that weighs fixed answers.
+
+        Raises:
+            ConfigError: at once, not when it is called: this engine gives no probabilities.
+        """
         ...
 
     def likelihood(self, model: Path | None = None) -> Likelihood:
-        """Return the call that scores targets."""
+        """Return the call that scores targets.
+
+        Raises:
+            ConfigError: at once, not when it is called: this engine gives no likelihoods.
+        """
         ...
 
     def fit(self, options: Any, *, seed: int) -> Fit:
@@ -192,6 +205,10 @@ class Task(Protocol):
 
     def open(self, engine: Engine) -> Work:
         """Return the work, done by this engine."""
+        ...
+
+    def give_up(self, row: Any, reason: str, detail: str) -> Iterable[Any]:
+        """Return what is said of a row that nobody could work on: as many outcomes as the work gives for a row."""
         ...
 
 

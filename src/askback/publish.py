@@ -1,7 +1,7 @@
 """From a finished run's folder to what people came for: metrics, data set, models, cards, report.
 
 Takes: a run folder.  Gives: metrics.json, cost.json, dataset/, models/, report.html in it.
-Never: asks a model, or counts anything that no manifest holds.
+Never: asks a model (but for the encoder that `evaluate.encoder` names), or counts anything that no manifest holds.
 
 `metrics.json` depends on options and data alone; whatever depends on the clock is in `cost.json`.
 
@@ -12,9 +12,11 @@ Never: asks a model, or counts anything that no manifest holds.
     rounds      {"1": {judge: [signal], judged, without_score, kept, floor, scores: {edges, counts},
                        labels: null | {n, good, auc, precision, recall},
                        signals: {name: {n, outcomes, raw: {edges, counts}, mass_outside, auc}}}}
-    evaluation  as stages.evaluate gives it: backward, base, floors, tests, forward, story; attacks: {signal: shift}
+                figures with interval and n; the candidates of one document are drawn together
+    evaluation  as stages.evaluate gives it: backward, base (null where nothing was tuned), floors, tests, forward,
+                story; attacks: {signal: shift}; duel: null | as stages.duel gives it
     seed        {name, pairs, licences: {name: count}}
-    diversity   as stages.diversity gives it
+    diversity   {sets: {name: as stages.diversity gives it}, shared, sample: null | {n, of, seed}}
     dataset     {rows, instruction_chars, output_chars: {mean, sd, edges, counts}, licences, sources}
 """
 
@@ -25,21 +27,25 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
 from statistics import fmean, pstdev
 from typing import Any, Literal
 
-from askback import metrics
+from askback import agreement, metrics
+from askback.agreement import Draws
 from askback.finished import judged_names, kept_name, rounds_of, rows_of, step_folder, steps_of
 from askback.options import CurateOptions, Options
 from askback.pipeline import ADAPTER, EVALUATION, TRAINING
 from askback.records import Judgement, Pair
 from askback.stages.curate import combine
-from askback.stages.diversity import diversity_report
+from askback.stages.diversity import count_verb_objects, diversity_report
 from askback.store import Manifest, read_json, write_folder, write_json, write_rows, write_text
 from askback.store import write_table as write_parquet
-from askback.tasks import read_calibration
+from askback.tasks import open_encoder, read_calibration
 
 VERSIONED = ("askback", "torch", "transformers", "peft", "tokenizers", "pyarrow")
+MOST_COMPARED = 5000
+"""Candidates whose variety is measured: choosing the diverse half of so many takes seconds, of all of them hours."""
 
 
 def publish(folder: Path, options: Options, base: dict[str, Any]) -> dict[str, Any]:
@@ -73,13 +79,11 @@ def collect_metrics(folder: Path, options: Options, base: dict[str, Any]) -> dic
         "base": base,
         "funnel": [_funnel_row(step) for step in steps_of(folder)],
         "training": {path.parent.name[3:]: read_json(path) for path in sorted(folder.glob(f"[0-9][0-9]-*/{TRAINING}"))},
-        "rounds": {
-            str(number): round_metrics(folder, options.curate, number, candidates) for number in rounds_of(folder)
-        },
+        "rounds": {str(number): round_metrics(folder, options, number, candidates) for number in rounds_of(folder)},
         "evaluation": read_json(step_folder(folder, "evaluation") / EVALUATION),
         "seed": seed_metrics(rows_of(folder, "seed", Pair), options),
         "dataset": dataset_metrics(kept),
-        "diversity": diversity_metrics(folder, options.curate, candidates, kept),
+        "diversity": diversity_metrics(folder, options, candidates, kept),
     }
 
 
@@ -87,55 +91,73 @@ def _funnel_row(step: Manifest) -> dict[str, Any]:
     return {key: asdict(step)[key] for key in ("step", "read", "written", "rejected", "reasons", "notes")}
 
 
-def round_metrics(folder: Path, options: CurateOptions, number: int, candidates: Sequence[Pair]) -> dict[str, Any]:
+def round_metrics(folder: Path, options: Options, number: int, candidates: Sequence[Pair]) -> dict[str, Any]:
     """Return what one round of curation did, and how it agrees with people's labels where there are some."""
-    names = judged_names(options, number)
-    signals: dict[str, list[Judgement]] = {name: rows_of(folder, step, Judgement) for name, step in names.items()}
+    signals, scores = scored_round(folder, options.curate, number)
     kept = {pair.id: pair for pair in rows_of(folder, f"kept-{number}", Pair)}
-    scores = combine(signals, options, read_calibration(options))
     edges = [1 + n / 4 for n in range(17)]
-    first = signals[options.judge[0]]
+    first = signals[options.curate.judge[0]]
     return {
-        "judge": list(options.judge),
+        "judge": list(options.curate.judge),
         "judged": len(first),
         "without_score": sum(row.pair not in scores for row in first),
         "kept": len(kept),
         "floor": min((pair.score or 0 for pair in kept.values()), default=None),
         "scores": {"edges": edges, "counts": metrics.histogram(list(scores.values()), edges)},
-        "labels": label_metrics(candidates, scores, set(kept)),
-        "signals": {name: signal_metrics(rows, candidates) for name, rows in signals.items()},
+        "labels": label_metrics(candidates, scores, set(kept), options),
+        "signals": {name: signal_metrics(rows, candidates, options) for name, rows in signals.items()},
     }
 
 
-def signal_metrics(rows: Sequence[Judgement], candidates: Sequence[Pair]) -> dict[str, Any]:
+def scored_round(
+    folder: Path, options: CurateOptions, number: int
+) -> tuple[dict[str, list[Judgement]], dict[str, float]]:
+    """Return what every signal said in a round, and the score that came of it."""
+    names = judged_names(options, number)
+    signals: dict[str, list[Judgement]] = {name: rows_of(folder, step, Judgement) for name, step in names.items()}
+    return signals, combine(signals, options, read_calibration(options))
+
+
+def signal_metrics(rows: Sequence[Judgement], candidates: Sequence[Pair], options: Options) -> dict[str, Any]:
     """Return how one signal's values lie, why some are missing, and how well it sorts good from bad documents."""
     values = {row.pair: row.score for row in rows if row.score is not None}
     outside = [row.distribution[-1] for row in rows if row.distribution]
-    labels = label_metrics(candidates, values, set())
+    labels = label_metrics(candidates, values, set(), options)
+    resamples, seed = options.evaluate.bootstrap, options.random_seed
     return {
         "n": len(rows),
         "outcomes": dict(sorted(Counter(row.outcome for row in rows).items())),
         "raw": histogram(list(values.values())),
-        "mass_outside": fmean(outside) if outside else None,
+        "mass_outside": asdict(metrics.bootstrap_mean(outside, resamples=resamples, seed=seed)) if outside else None,
         "auc": labels["auc"] if labels else None,
     }
 
 
-def label_metrics(candidates: Sequence[Pair], scores: dict[str, float], kept: set[str]) -> dict[str, Any] | None:
+def label_metrics(
+    candidates: Sequence[Pair], scores: dict[str, float], kept: set[str], options: Options
+) -> dict[str, Any] | None:
     """Return how scores and keeping agree with the labels good and bad; None where documents carry no such labels."""
     labelled = [pair for pair in candidates if pair.label in ("good", "bad") and pair.id in scores]
     good = [pair.label == "good" for pair in labelled]
     if not any(good) or all(good):
         return None
-    chosen = [pair for pair in labelled if pair.id in kept]
-    right = sum(pair.label == "good" for pair in chosen)
-    return {
-        "n": len(labelled),
-        "good": sum(good),
-        "auc": metrics.roc_auc([scores[pair.id] for pair in labelled], good),
-        "precision": right / len(chosen) if chosen else None,
-        "recall": right / sum(good),
+    documents = {name: number for number, name in enumerate(sorted({pair.document or pair.id for pair in labelled}))}
+    groups = tuple(documents[pair.document or pair.id] for pair in labelled)
+    draws = Draws(options.evaluate.bootstrap, options.random_seed, groups)
+    is_kept = [pair.id in kept for pair in labelled]
+    figures = {
+        "auc": agreement.pairwise_accuracy([scores[pair.id] for pair in labelled], list(map(float, good)), draws),
+        "precision": _share_of(good, is_kept, draws),
+        "recall": _share_of(is_kept, good, draws),
     }
+    plain = {name: asdict(figure) if figure else None for name, figure in figures.items()}
+    return {"n": len(labelled), "good": sum(good), **plain}
+
+
+def _share_of(flags: Sequence[bool], among: Sequence[bool], draws: Draws) -> agreement.Agreed | None:
+    """Return the share of flagged rows among some of the rows."""
+    rows = [row for row, counts in enumerate(among) if counts]
+    return agreement.share([float(flags[row]) for row in rows], draws.of(rows))
 
 
 def seed_metrics(pairs: Sequence[Pair], options: Options) -> dict[str, Any]:
@@ -156,23 +178,36 @@ def dataset_metrics(kept: Sequence[Pair]) -> dict[str, Any]:
 
 
 def diversity_metrics(
-    folder: Path, options: CurateOptions, candidates: Sequence[Pair], kept: Sequence[Pair]
+    folder: Path, options: Options, candidates: Sequence[Pair], kept: Sequence[Pair]
 ) -> dict[str, Any]:
-    """Return how varied the instructions are: of all scored, of those kept, of as many by score or variety alone."""
-    names = judged_names(options, rounds_of(folder)[-1])
-    signals: dict[str, list[Judgement]] = {name: rows_of(folder, step, Judgement) for name, step in names.items()}
-    scores = combine(signals, options, read_calibration(options))
+    """Return how varied the instructions are: of all scored, of those kept, of as many by score or variety alone.
+
+    Of more than MOST_COMPARED candidates so many are drawn, and all but the verbs and objects is said of these alone:
+    `sample` tells it.
+    """
+    _, scores = scored_round(folder, options.curate, rounds_of(folder)[-1])
     scored = [pair for pair in candidates if pair.id in scores]
-    found = diversity_report(scored, [scores[pair.id] for pair in scored], len(kept))
-    texts = [pair.instruction for pair in kept]
-    mine = diversity_report(kept, [pair.score or 0.0 for pair in kept], 0)["all"] if texts else None
-    sets = {
-        "candidates": found["all"],
-        "kept": mine,
-        "best by score": found.get("top"),
-        "diverse": found.get("diverse"),
-    }
-    return {"sets": {name: one for name, one in sets.items() if one}, "shared": found.get("shared")}
+    drawn = draw(scored, MOST_COMPARED, options.random_seed)
+    ids, encode = {pair.id for pair in kept}, open_encoder(options.evaluate, options.engine)
+    found = diversity_report(
+        drawn,
+        [scores[pair.id] for pair in drawn],
+        chosen=[place for place, pair in enumerate(drawn) if pair.id in ids],
+        embeddings=encode([pair.instruction for pair in drawn]) if encode and drawn else None,
+    )
+    found["chosen"]["verb_object"] = count_verb_objects([pair.instruction for pair in kept])
+    names = {"candidates": "all", "kept": "chosen", "best by score": "top", "diverse": "diverse"}
+    sample = {"n": len(drawn), "of": len(scored), "seed": options.random_seed} if len(drawn) < len(scored) else None
+    sets = {shown: found[name] for shown, name in names.items() if name in found}
+    return {"sets": sets, "shared": found.get("shared"), "sample": sample}
+
+
+def draw(pairs: Sequence[Pair], most: int, seed: int) -> list[Pair]:
+    """Return the pairs as they come, or of too many so many that the seed draws: the same ones in any order."""
+    if len(pairs) <= most:
+        return list(pairs)
+    chosen = {*Random(f"{seed}/diversity").sample(sorted(pair.id for pair in pairs), most)}
+    return [pair for pair in pairs if pair.id in chosen]
 
 
 def lengths(values: Sequence[int]) -> dict[str, Any]:
@@ -193,9 +228,12 @@ def histogram(values: Sequence[float], bins: int = 20) -> dict[str, Any]:
 
 
 def dataset_row(pair: Pair) -> dict[str, Any]:
-    """Return a row that any trainer reads (`messages`) and that leads back to its source."""
+    """Return a row that any trainer reads (`messages`) and that leads back to its source.
+
+    `original` is the output as it stood before it was rewritten, empty where it was not.
+    """
     messages = [{"role": "user", "content": pair.instruction}, {"role": "assistant", "content": pair.output}]
-    trace = ("id", "instruction", "output", "score", "source", "heading", "licence", "genre")
+    trace = ("id", "instruction", "output", "original", "score", "source", "heading", "licence", "genre")
     ids = ("document", "passage", "candidate", "start", "end")
     return {"messages": messages, **{name: getattr(pair, name) for name in (*trace, *ids)}}
 

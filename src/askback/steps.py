@@ -54,6 +54,9 @@ class Silent:
 class Steps:
     """The steps of one run, in order; a step's number is its place among them."""
 
+    follows = False
+    """Whether another process begins and ends the steps; see `ranks`."""
+
     def __init__(self, held: Run, show: Show, spread: Spread, *, shard_rows: int) -> None:
         self.held = held
         self.show = show

@@ -317,12 +317,18 @@ class Step(Generic[R]):
         """Return the path of a part."""
         return self.folder / f"part-{index:05d}.parquet"
 
+    def rejects_of(self, index: int) -> Path:
+        """Return the path of the rejects of a part, while the step is being done."""
+        return self.folder / f"rejected-{index:05d}.jsonl"
+
     def parts(self) -> list[Path]:
         """Return the finished parts in order."""
         return sorted(self.folder.glob("part-*.parquet"))
 
-    def write_part(self, index: int, outcomes: Iterable[R | Reject], read: int | None = None) -> None:
-        """Write one part and its rejects; the part's own name is what commits both."""
+    def write_part(
+        self, index: int, outcomes: Iterable[R | Reject], read: int | None = None, *, into: Path | None = None
+    ) -> None:
+        """Write one part and its rejects, here or into another folder; the part's own name is what commits both."""
         rows: list[R] = []
         rejects: list[Reject] = []
         for outcome in outcomes:
@@ -335,8 +341,9 @@ class Step(Generic[R]):
             raise AssertionError(f"{self.folder.name} part {index}: read {read} rows, wrote or rejected {seen}")
         reasons = Counter(reject.reason for reject in rejects)
         counts = {"read": seen, "written": len(rows), **{f"reason:{name}": n for name, n in reasons.items()}}
-        write_rows(self.folder / f"rejected-{index:05d}.jsonl", (_reject_row(self.folder.name, r) for r in rejects))
-        write_part(self.part(index), self.record, rows, counts)
+        folder = into or self.folder
+        write_rows(folder / self.rejects_of(index).name, (_reject_row(self.folder.name, r) for r in rejects))
+        write_part(folder / self.part(index).name, self.record, rows, counts)
 
     def read(self) -> Iterator[R]:
         """Yield the records of all parts in order."""
@@ -354,7 +361,7 @@ class Step(Generic[R]):
     def reject(self, rejects: Iterable[Reject]) -> Counter[str]:
         """Write the ledger of a step that has no parts; return the count of each reason."""
         rejects = list(rejects)
-        write_rows(self.folder / "rejected-00000.jsonl", (_reject_row(self.folder.name, r) for r in rejects))
+        write_rows(self.rejects_of(0), (_reject_row(self.folder.name, r) for r in rejects))
         return Counter(reject.reason for reject in rejects)
 
     def finish(
@@ -496,23 +503,27 @@ def map_step(
     *,
     shard_rows: int,
     advance: Callable[[int], None],
+    wanted: Callable[[int], bool] | None = None,
+    put: Callable[[int, Iterable[R | Reject]], None] | None = None,
 ) -> None:
     """Write one part for each shard of the input; a shard whose part is there is not worked on again.
 
-    `work` is given the missing shards by number and yields what became of each, in any order.
+    `work` is given the missing shards by number and yields what became of each, in any order. `wanted` picks among
+    the shards in another way, and `put` writes a shard elsewhere.
     """
     sizes: dict[int, int] = {}
+    is_wanted = wanted or (lambda index: not step.part(index).exists())
 
     def missing() -> Iterator[tuple[int, list[Any]]]:
         for index, block in enumerate(shards(rows, shard_rows)):
-            if step.part(index).exists():
-                advance(len(block))
-            else:
+            if is_wanted(index):
                 sizes[index] = len(block)
                 yield index, block
+            else:
+                advance(len(block))
 
     for index, outcomes in work(missing()):
-        step.write_part(index, outcomes)
+        (put or step.write_part)(index, outcomes)
         advance(sizes.pop(index))
     if sizes:
         raise AssertionError(f"{step.folder.name}: shards {sorted(sizes)} were given out and never came back")

@@ -4,7 +4,7 @@ Takes: the `metrics` dict and the costs, as publish.py defines them.  Gives: `Ta
 Never: fills a gap: what is not there reads "not measured", what needs a model where there is none reads "–".
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -29,24 +29,25 @@ ROUGE_WORDS = (
     "without spaces) into single characters."
 )
 
+TUNED_JUDGE, BARE_JUDGE = "forward model of the round before", "base, on which nothing was tuned,"
 JUDGES = {
     "expected": (
-        "The forward model of the round before reads a rubric; the score is the mean of 1 to 5 under the "
+        "The {judge} reads a rubric; the score is the mean of 1 to 5 under the "
         "probabilities it gives these digits. 5 is an excellent answer to the instruction, 3 a useful text that was "
         "plainly cut from somebody's page, 1 no answer to it."
     ),
     "reasoned": (
-        "The forward model of the round before reads a rubric, reasons briefly and ends with a score from 1 to 5. 5 "
+        "The {judge} reads a rubric, reasons briefly and ends with a score from 1 to 5. 5 "
         "is an excellent answer to the instruction, 3 a useful text that was plainly cut from somebody's page, 1 no "
         "answer to it. A reply without a score stays without one."
     ),
     "likelihood": (
         "This signal reads no rubric, and so suits bases too small to follow one. It is the likelihood gain: how much "
-        "the instruction helps the forward model of the round before to predict the output, in nats per token."
+        "the instruction helps the {judge} to predict the output, in nats per token."
     ),
     "likeness": (
         "This signal is how much likelier tuning made the output, in nats per token: the log-likelihood under the "
-        "forward model of the round before, less that under the bare base. It sorts texts by how like they are to the "
+        "{judge}, less that under the bare base. It sorts texts by how like they are to the "
         "seed outputs (Moore and Lewis 2010) and says nothing of whether the instruction fits."
     ),
     "backward": (
@@ -84,7 +85,7 @@ def count(value: float | None) -> str:
 
 def number(value: float | None, digits: int = 2) -> str:
     """Return a figure, or that there is none."""
-    return NOT_MEASURED if value is None else f"{value:,.{digits}f}"
+    return NOT_MEASURED if value is None else f"{round(value, digits) + 0.0:,.{digits}f}"  # no minus before a zero
 
 
 def percent(value: float | None) -> str:
@@ -104,6 +105,11 @@ def percent_interval(score: Mapping[str, Any] | None) -> str:
     if not score:
         return NOT_MEASURED
     return f"{percent(score['value'])} ({100 * score['low']:.0f}–{100 * score['high']:.0f})"
+
+
+def with_n(shown: Callable[[Mapping[str, Any]], str], score: Mapping[str, Any] | None) -> str:
+    """Return a figure with its interval and the number behind it."""
+    return f"{shown(score)}, n\u00a0{count(score['n'])}" if score else NOT_MEASURED
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -145,7 +151,8 @@ def judges_of(found: Mapping[str, Any]) -> list[str]:
 def judging(found: Mapping[str, Any]) -> str:
     """Say what judged the candidates and what its scores mean, or "" where no round was made."""
     names = judges_of(found)
-    said = [JUDGES[name] for name in names if name in JUDGES]
+    judge = TUNED_JUDGE if is_tuned(found, "forward") else BARE_JUDGE
+    said = [JUDGES[name].format(judge=judge) for name in names if name in JUDGES]
     curate = ((found.get("run") or {}).get("options") or {}).get("curate") or {}
     if said and curate.get("calibration"):
         said.append(CALIBRATED)
@@ -154,6 +161,12 @@ def judging(found: Mapping[str, Any]) -> str:
     elif names and names[0] in ("likelihood", "likeness", "backward"):
         said.append(RANKED.format(several=""))
     return " ".join(said)
+
+
+def is_tuned(found: Mapping[str, Any], direction: str) -> bool:
+    """Whether the models of a direction were tuned: one that was not had no step of training."""
+    training = found.get("training") or {}
+    return all(made.get("steps") != 0 for name, made in training.items() if name.partition("-")[0] == direction)
 
 
 def systems(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -177,10 +190,18 @@ def better_floor(found: Mapping[str, Any], score: str = "rougeL") -> tuple[str, 
 def funnel(found: Mapping[str, Any]) -> Table:
     """Return what every step read, wrote and rejected, with each reason."""
     rows = [
-        (row["step"], count(row["read"]), count(row["written"]), count(row["rejected"]), reasons(row["reasons"]))
+        (row["step"], count(row["read"]), count(row["written"]), count(row["rejected"]), _why(row))
         for row in found.get("funnel") or []
     ]
     return Table("Rows of every step", ("Step", "Read", "Written", "Rejected", "Reasons"), tuple(rows))
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    """Return why rows were rejected, or of rewriting, which rejects none, why outputs stayed as they were."""
+    notes = row.get("notes") or {}
+    if "rewritten" not in notes:
+        return reasons(row["reasons"])
+    return f"{count(notes['rewritten'])} rewritten; left as they were: {reasons(notes['kept_original'])}"
 
 
 def reasons(counted: Mapping[str, int]) -> str:
@@ -199,10 +220,12 @@ def comparison(found: Mapping[str, Any]) -> Table:
     rows.append((_retrieval_label(measured), *_of_models(measured, lambda report: _retrieval(report))))
     if any(report.get("similarity") for report in measured.values()):
         rows.append(("Similarity in meaning", *(interval(report.get("similarity"), 3) for report in measured.values())))
-    rows.append(("Length beside the true one", *(number(report.get("length_ratio")) for report in measured.values())))
+    rows.append(("Length beside the true one", *(interval(report.get("length_ratio")) for report in measured.values())))
     rows.append((_copy_label(measured), *_of_models(measured, _copied)))
-    rows.append(("Answers cut off", *_of_models(measured, lambda report: percent(report.get("cut_off")))))
-    return Table("Held-out pairs, with 95 % intervals", ("", *(SYSTEMS[name] for name in measured)), tuple(rows))
+    rows.append(("Answers cut off", *_of_models(measured, lambda report: percent_interval(report.get("cut_off")))))
+    n = (measured.get("backward") or {}).get("n")
+    pairs = f"{count(n)} held-out pairs" if n else "Held-out pairs"
+    return Table(f"{pairs}, with 95 % intervals", ("", *(SYSTEMS[name] for name in measured)), tuple(rows))
 
 
 def _of_models(measured: Mapping[str, Mapping[str, Any]], cell: Any) -> Iterable[str]:
@@ -210,11 +233,11 @@ def _of_models(measured: Mapping[str, Mapping[str, Any]], cell: Any) -> Iterable
 
 
 def _log_loss(report: Mapping[str, Any]) -> str:
-    return interval(report.get("nll_per_token"), 3)
+    return with_n(lambda score: interval(score, 3), report.get("nll_per_token"))
 
 
 def _retrieval(report: Mapping[str, Any]) -> str:
-    return percent_interval(report.get("retrieval"))
+    return with_n(percent_interval, report.get("retrieval"))
 
 
 def _retrieval_label(measured: Mapping[str, Mapping[str, Any]]) -> str:
@@ -223,12 +246,12 @@ def _retrieval_label(measured: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _copied(report: Mapping[str, Any]) -> str:
-    return percent((report.get("copy_share") or {}).get("generated"))
+    return percent_interval((report.get("copy_share") or {}).get("generated"))
 
 
 def _copy_label(measured: Mapping[str, Mapping[str, Any]]) -> str:
     true = (measured.get("backward", {}).get("copy_share") or {}).get("true")
-    return "Words copied from the output" + ("" if true is None else f" (true instructions: {percent(true)})")
+    return "Words copied from the output" + (f" (true instructions: {percent_interval(true)})" if true else "")
 
 
 def score_notes(backward: Mapping[str, Any]) -> list[str]:
@@ -298,9 +321,9 @@ def label_agreement(found: Mapping[str, Any]) -> Table:
     rows = [
         (
             f"Round {at}",
-            number(labels.get("precision")),
-            number(labels.get("recall")),
-            number(labels.get("auc"), 3),
+            with_n(percent_interval, labels.get("precision")),
+            with_n(percent_interval, labels.get("recall")),
+            interval(labels.get("auc")),
             f"{count(labels.get('good'))} of {count(labels.get('n'))}",
         )
         for at, made in rounds(found)
@@ -317,8 +340,8 @@ def signals(found: Mapping[str, Any]) -> Table:
             f"Round {at}, {name}",
             "yes" if name in (made.get("judge") or []) else "no",
             count(one.get("n")),
-            number(one.get("auc"), 3),
-            percent(one.get("mass_outside")) if one.get("mass_outside") is not None else NEEDS_A_RUBRIC,
+            interval(one.get("auc")),
+            percent_interval(one.get("mass_outside")) if one.get("mass_outside") else NEEDS_A_RUBRIC,
             reasons({name: n for name, n in (one.get("outcomes") or {}).items() if name != "scored"}),
         )
         for at, made in rounds(found)
@@ -332,11 +355,17 @@ def attacks(found: Mapping[str, Any]) -> Table:
     """Return how far scores planted in the outputs moved each signal beside harmless text in the same place."""
     planted = (found.get("evaluation") or {}).get("attacks") or {}
     rows = [
-        (name, count(one["n"]), difference(one["shift"], 3), count(one["moved_up"]), attack_kinds(one["kinds"]))
+        (
+            name,
+            count(one["n"]),
+            count(one["unscored"]),
+            difference(one["shift"], 3) if one["shift"] else NOT_MEASURED,
+            count(one["moved_up"]),
+            attack_kinds(one["kinds"]),
+        )
         for name, one in planted.items()
-        if one.get("shift")
     ]
-    columns = ("Signal", "Attacks", "Mean shift of the score", "Raised by half a point or more", "By kind")
+    columns = ("Signal", "Attacks", "Unscored", "Mean shift", "Raised by half a point or more", "By kind")
     return Table("Scores planted in the documents", columns, tuple(rows))
 
 
@@ -348,30 +377,68 @@ def attack_kinds(kinds: Mapping[str, Mapping[str, Any]]) -> str:
 
 def diversity(found: Mapping[str, Any]) -> Table:
     """Return how varied the instructions are: of all candidates, of those kept, and of other choices of that size."""
+    made = found.get("diversity") or {}
+    sets, drawn = made.get("sets") or {}, made.get("sample")
+    meant = ["embedding_spread"] if any("embedding_spread" in one for one in sets.values()) else []
+    figures = ["distinct_1", "distinct_2", "spread", *meant]
     rows = [
-        (
-            name.replace("_", " "),
-            count(one.get("n")),
-            number(one.get("distinct_1"), 3),
-            number(one.get("distinct_2"), 3),
-            number(one.get("spread"), 3),
-            percent(one.get("near_duplicates")),
-        )
-        for name, one in ((found.get("diversity") or {}).get("sets") or {}).items()
+        (name, count(one.get("n")), *(number(one.get(key), 3) for key in figures), percent(one.get("near_duplicates")))
+        for name, one in sets.items()
     ]
-    columns = ("Pairs", "Number", "Distinct words", "Distinct word pairs", "Spread", "Near-duplicates")
-    return Table("Variety of the instructions", columns, tuple(rows))
+    columns = (
+        "Pairs",
+        "Number",
+        "Distinct words",
+        "Distinct word pairs",
+        "Spread",
+        *("Spread in meaning" for _ in meant),
+    )
+    of = f", of {count(drawn['n'])} candidates drawn from {count(drawn['of'])}" if drawn else ""
+    return Table(f"Variety of the instructions{of}", (*columns, "Near-duplicates"), tuple(rows))
 
 
 def slices(found: Mapping[str, Any]) -> Table:
-    """Return the backward model by length, genre and source of the held-out pairs."""
-    cut = ((found.get("evaluation") or {}).get("backward") or {}).get("slices") or {}
+    """Return the backward model, and the last forward model, by length, genre and source of the held-out pairs."""
+    evaluation = found.get("evaluation") or {}
+    cut = (evaluation.get("backward") or {}).get("slices") or {}
+    forward = evaluation.get("forward") or {}
+    last = max(forward, key=int, default="0")
+    beside = (forward.get(last) or {}).get("slices") or {}
     rows = [
-        (f"{by}: {name}", count(one.get("n")), interval(one.get("rougeL")), interval(one.get("nll"), 3))
+        (
+            f"{by}: {name}",
+            count(one.get("n")),
+            interval(one.get("rougeL")),
+            interval(one.get("nll"), 3),
+            percent_interval(one.get("retrieval")),
+            interval(((beside.get(by) or {}).get(name) or {}).get("nll"), 3),
+        )
         for by, parts in cut.items()
         for name, one in parts.items()
     ]
-    return Table("Backward model by kind of pair", ("Slice", "Pairs", "ROUGE-L", "Log-loss"), tuple(rows))
+    columns = ("Slice", "Pairs", "ROUGE-L", "Log-loss", "Own output found", f"Log-loss, forward {last}")
+    return Table("By kind of pair", columns, tuple(rows))
+
+
+def duel(found: Mapping[str, Any]) -> Table:
+    """Return how often the last forward model's answers are preferred to those of forward 0; no rows if not asked."""
+    made = (found.get("evaluation") or {}).get("duel")
+    if not made:
+        return Table("Answers of the last forward model against forward 0", ("", ""), ())
+    equal = made["length_controlled"]
+    lost = made["unanswered"]["a"] + made["unanswered"]["b"] + made["unjudged"]
+    rows = [
+        ("Preferred, mean over both orders", with_n(percent_interval, made["win_rate"])),
+        ("Preferred at equal lengths", with_n(percent_interval, equal) if equal else made["length_why"]),
+        ("Won, tied, lost", f"{count(made['wins'])}, {count(made['ties'])}, {count(made['losses'])}"),
+        ("Answer that stands first", percent_interval(made["position"])),
+        ("Orders that contradict each other", count(made["contradicted"])),
+        ("Probability off A and B", percent_interval(made["outside"])),
+        ("Characters, last model", interval(made["chars"]["a"], 0)),
+        ("Characters, forward 0", interval(made["chars"]["b"], 0)),
+        ("Pairs without answer or verdict", count(lost)),
+    ]
+    return Table("Answers of the last forward model against forward 0", ("What", "Figure"), tuple(rows))
 
 
 def lengths(found: Mapping[str, Any]) -> Table:
@@ -396,6 +463,8 @@ def trainings(found: Mapping[str, Any]) -> Table:
 
 
 def _loss_change(made: Mapping[str, Any]) -> str:
+    if made.get("steps") == 0:
+        return "nothing was tuned"
     losses = [float(loss) for _, loss in made.get("losses") or []]
     if not losses:
         return NOT_MEASURED

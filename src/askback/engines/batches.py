@@ -65,6 +65,20 @@ def training_order(lengths: Sequence[int], *, epochs: float, batch: int, seed: i
     return laid
 
 
+def share_of(total: int, *, batch: int, micro: int, rank: int, world: int) -> list[list[int]]:
+    """Return the positions that one of `world` processes reads, in micro-batches of at most `micro`.
+
+    Every batch of the whole is dealt out row by row, so that all have rows of similar lengths, and all have as many
+    micro-batches for it; one may be empty where the last batch is short.
+    """
+    share: list[list[int]] = []
+    for start in range(0, total, batch):
+        rows = range(start, min(start + batch, total))
+        mine, most = rows[rank::world], len(rows[::world])
+        share += [list(mine[cut : cut + micro]) for cut in range(0, most, micro)]
+    return share
+
+
 def pad_right(rows: Sequence[Row], pad: int) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
     """Return ids, attention mask and labels (-100 off target), each [rows, longest]."""
     import torch

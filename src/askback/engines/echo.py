@@ -36,6 +36,7 @@ class EchoEngine:
     """Answers with the longer words of the prompt's body; probabilities come from a hash."""
 
     max_tokens = 1 << 20
+    tunes = True
 
     def __init__(self, options: EngineOptions) -> None:
         self.options = options

@@ -31,6 +31,8 @@ SHARED_TOKENS = 1024
 class LocalEngine:
     """The four calls on one base. `model` is an adapter folder, a full model's folder, or None for the bare base."""
 
+    tunes = True
+
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
         self.base = open_base(options)
@@ -104,6 +106,13 @@ class LocalEngine:
             self._names = {}
         self._full = None
         gc.collect()
+
+    def forget(self) -> None:
+        """Take the base out of memory; the next call reads it again."""
+        self.release()
+        self._model = None
+        gc.collect()
+        device.give_back()
 
     def _active(self, model: Path | None) -> Any:
         """Return the network that answers for `model`, with just that adapter on."""

@@ -15,7 +15,15 @@ def open_engine(options: EngineOptions) -> Engine:
         from askback.engines.echo import EchoEngine
 
         return EchoEngine(options)
+    if options.kind == "server":
+        from askback.engines.server import ServerEngine
+
+        return ServerEngine(options)
     quieten()
+    if options.kind == "vllm":
+        from askback.engines.vllm import VllmEngine
+
+        return VllmEngine(options)
     from askback.engines.local import LocalEngine
 
     return LocalEngine(options)

@@ -9,6 +9,7 @@ are passed over in silence.
 import bz2
 import gzip
 import lzma
+import stat
 import struct
 import tarfile
 import zipfile
@@ -103,7 +104,9 @@ def _zip_members(stream: BinaryIO, name: str) -> Iterator[Member | Reject]:
             if entry.is_dir() or _is_hidden(entry.filename):
                 continue
             where = _member_name(name, entry.filename)
-            if entry.flag_bits & _ENCRYPTED:
+            if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
+                yield reject(where, "not_a_file", "a link, a device or a pipe")
+            elif entry.flag_bits & _ENCRYPTED:
                 yield reject(where, "encrypted", "needs a password")
             elif _is_bomb(entry.file_size, entry.compress_size):
                 yield reject(where, "zip_bomb", f"{entry.compress_size} bytes unpack to {entry.file_size}")

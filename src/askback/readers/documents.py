@@ -32,6 +32,7 @@ from askback.readers.seen import Seen
 from askback.readers.text import plain_newlines
 from askback.records import Document, Reject, content_id
 
+_PIECE_BYTES = 1024 * 1024
 _SPACING = re.compile(r"[\s_-]+")
 
 
@@ -141,11 +142,12 @@ def _read_archive(member: Member, options: CorpusOptions, *, around: int) -> Ite
 
 def _read_whole(member: Member, options: CorpusOptions) -> bytes | Reject:
     """Return the bytes of a file that is no larger than is allowed, and does not claim to be smaller than it is."""
-    most = _most_bytes(options)
-    data = member.stream.read(most + 1) if member.size <= most else b""
-    if (size := max(member.size, len(data))) > most:
+    most, data = _most_bytes(options), BytesIO()
+    while max(member.size, data.tell()) <= most and (piece := member.stream.read(_PIECE_BYTES)):
+        data.write(piece)
+    if (size := max(member.size, data.tell())) > most:
         return reject(member.name, "file_too_large", f"{size / 1e6:.1f} MB, at most {options.max_file_mb:g}")
-    return data
+    return data.getvalue()
 
 
 def _hold(member: Member, options: CorpusOptions) -> Member | Reject:

@@ -11,6 +11,7 @@ from typing import Any
 
 from askback.errors import ConfigError, DataError, borrow
 from askback.readers.rows import Located
+from askback.records import excerpt
 
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?")
 
@@ -32,20 +33,26 @@ def stream_data_set(path: str, split: str) -> Iterator[Located]:
     """
     name, _, configuration = path.partition(":")
     datasets = borrow("datasets", "hub")
+    complaints = (OSError, RuntimeError, ValueError, datasets.exceptions.DatasetsError)
     try:
         rows = datasets.load_dataset(name, configuration or None, split=split, streaming=True)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        rows = rows.decode(False) if rows.features else rows  # sound and pictures stay what they are
+    except complaints as error:
         raise ConfigError(
             f"corpus.path {path}: no such file or folder, and no data set of that name with a split {split!r} could be "
-            f"opened on the hub: {type(error).__name__}: {error}"
+            f"opened on the hub: {_explain(error)}"
         ) from error
-    return _locate(rows, path)
+    return _locate(rows, path, complaints)
 
 
-def _locate(rows: Any, path: str) -> Iterator[Located]:
+def _locate(rows: Any, path: str, complaints: tuple[type[Exception], ...]) -> Iterator[Located]:
     number = 0
     try:
         for number, row in enumerate(rows, start=1):
             yield Located(f"{path}:{number}", row)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: the stream broke off after row {number}: {type(error).__name__}: {error}") from error
+    except complaints as error:
+        raise DataError(f"{path}: the stream broke off after row {number}: {_explain(error)}") from error
+
+
+def _explain(error: Exception) -> str:
+    return f"{type(error).__name__}: {excerpt(str(error), 300)}"

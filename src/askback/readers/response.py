@@ -23,7 +23,7 @@ _CHUNK = re.compile(rb"([0-9a-f]{1,15})[ \t]*(;.*)?\r?\n", re.IGNORECASE)
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_WINDOW = 2**27
-_ZSTD_BITE_BYTES = 1024  # one compressed byte may stand for 40 KB: small bites bound the memory
+_ZSTD_BITE_BYTES = 64  # one packed byte may stand for 32 KB: small bites bound the memory
 
 
 class Response(NamedTuple):

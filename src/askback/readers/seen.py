@@ -2,7 +2,7 @@
 
 Takes: texts, and the number of the place each stands in.  Gives: the number of the place a text stood in before.
 Never: holds a text: 8 bytes of its hash and 4 of its place stand in two flat arrays, of which at most two thirds are
-filled, so that 18 to 36 bytes are held for a text.
+filled, so that 18 to 36 bytes are held for a text, and 54 while the table grows.
 
 Two texts of one hash would be taken for one: among 10 million texts with a chance of 1 in 300,000.
 """
@@ -49,5 +49,5 @@ class Seen:
                 self._keys[slot], self._places[slot] = key, place
 
     def _clear(self, slots: int) -> None:
-        self._keys = array("Q", bytes(8 * slots))
-        self._places = array("I", bytes(4 * slots))
+        self._keys = array("Q", [0]) * slots
+        self._places = array("I", [0]) * slots

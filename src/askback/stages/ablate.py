@@ -16,6 +16,9 @@ from typing import Any
 from askback import metrics
 from askback.records import Pair
 
+ROUNDING = 1e-9
+"""Smaller differences are what is left of rounding."""
+
 Losses = Mapping[str, float]
 """Held-out loss in nats per token by pair id."""
 
@@ -94,7 +97,7 @@ def _drawn(candidates: Sequence[Pair], count: int, seed: int) -> list[Pair]:
 def summarise(
     results: Mapping[str, Mapping[int, Losses]], tested: Iterable[Claim], *, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Return each variant's held-out loss and the test of each claim.
+    """Return each variant's held-out loss and the test of each claim; `table` wants the number of `rows` as well.
 
     `results` maps variant -> training seed -> losses. Intervals are over held-out pairs, each pair's loss being the
     mean over the training seeds; the loss of every single seed stands beside them.
@@ -134,24 +137,41 @@ def _tests(
             "better": claim.better,
             "worse": claim.worse,
             **asdict(found),
-            "seeds": [
-                fmean(results[claim.better][run][id] - results[claim.worse][run][id] for id in ids)
-                for run in results[claim.better]
-                if run in results[claim.worse]
-            ],
-            "holds": found.high < 0,
+            "seeds": list(_of_trainings(results[claim.better], results[claim.worse], ids)),
+            "holds": found.high < -ROUNDING,
+            "verdict": _verdict(found),
         }
+
+
+def _verdict(test: metrics.PairedTest) -> str:
+    """Say what an interval says of a claim: one that holds zero shows neither it nor its contrary."""
+    if test.high < -ROUNDING:
+        return "holds"
+    return "reversed" if test.low > ROUNDING else "not shown"
+
+
+def _of_trainings(better: Mapping[int, Losses], worse: Mapping[int, Losses], ids: Sequence[str]) -> Iterator[float]:
+    """Yield the mean difference of each training from that of the same seed, or from the only one there is."""
+    for run, losses in better.items():
+        other = worse[run] if run in worse else worse[min(worse)] if len(worse) == 1 else None
+        if other is not None:
+            yield fmean(losses[id] - other[id] for id in ids)
 
 
 def table(found: Mapping[str, Any]) -> str:
     """Return variants and claims as plain text."""
-    lines = [f"{'tuned on':<28}{'nats per token [95 %]':>28}   each seed"]
+    lines = [f"{'tuned on':<28}{'rows':>6}{'nats per token [95 %]':>28}   each training"]
     for name, one in found["variants"].items():
         score, seeds = one["nll"], ", ".join(f"{value:.4f}" for value in one["seeds"].values())
-        lines.append(f"{name:<28}{score['value']:>10.4f} [{score['low']:.4f}, {score['high']:.4f}]   {seeds}")
-    lines += ["", f"lower loss on {found['n']} held-out pairs, as the paper has it:"]
+        rows = found["rows"][name]
+        lines.append(f"{name:<28}{rows:>6}{score['value']:>10.4f} [{score['low']:.4f}, {score['high']:.4f}]   {seeds}")
+    lines += [
+        "",
+        f"lower loss on {found['n']} held-out pairs, as the paper has it; paired differences [95 %], trainings:",
+    ]
     for claim in found["claims"]:
-        said = "holds" if claim["holds"] else "NOT SHOWN"
         low, high = f"{claim['low']:+.4f}", f"{claim['high']:+.4f}"
-        lines.append(f"  {said:<10}{claim['better']} < {claim['worse']}: {claim['difference']:+.4f} [{low}, {high}]")
+        seeds = ", ".join(f"{value:+.4f}" for value in claim["seeds"])
+        name = f"{claim['better']} < {claim['worse']}"
+        lines.append(f"  {claim['verdict']:<11}{name}: {claim['difference']:+.4f} [{low}, {high}]   {seeds}")
     return "\n".join(lines)

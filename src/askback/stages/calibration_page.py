@@ -79,7 +79,13 @@ def run_file(found: Found) -> str:
     if not found["calibration"]:
         return ""
     names = ", ".join(f'"{name}"' for name in found["calibration"]["signals"])
-    return f'[curate]\njudge = [{names}]\ncalibration = "calibration.json"  # where this page lies\n'
+    lines = [
+        "[curate]",
+        f"judge = [{names}]",
+        'calibration = "calibration.json"  # where this page lies',
+        "keep_top = 0  # the threshold decides, not a share",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 # --- the first screen
@@ -93,13 +99,13 @@ def key_figures(found: Found) -> list[tuple[str, str, str]]:
     precision, recall = threshold.get("precision"), threshold.get("recall")
     good = f"{tables.count(labels['good'])} of them good; {tables.count(labels['preferences'])} preferences"
     wanted = f"wanted: {tables.percent(found['wanted'])}" if threshold else "no threshold was found"
-    held = f"{tables.count(threshold['kept'])} held-out pairs kept" if threshold else "no threshold was found"
+    held = f"of the good pairs{_n(recall)}" if threshold else "no threshold was found"
     return [
         ("Graded pairs", tables.count(labels["grades"]), good),
         ("Keep from", tables.number(threshold.get("keep_from")), "on the scale from 1 to 5"),
-        ("Precision there", tables.percent_interval(precision), wanted),
+        ("Precision there", tables.percent_interval(precision), f"{wanted}{_n(precision)}"),
         ("Recall there", tables.percent_interval(recall), held),
-        ("Right about two pairs", tables.percent_interval(order), f"{name}; chance: 50 %"),
+        ("Right about two pairs", tables.percent_interval(order), f"{name}; chance: 50 %{_n(order)}"),
     ]
 
 
@@ -210,6 +216,10 @@ def labels_table(found: Found) -> Table:
         *((f"Not used: {reason}", count) for reason, count in (files.get("reasons") or {}).items()),
     ]
     return Table("Rows of the label file", ("What", "Number"), tuple((name, tables.count(n)) for name, n in rows))
+
+
+def _n(figure: Found | None) -> str:
+    return f"; {N}{tables.count(figure['n'])}" if figure else ""
 
 
 def _figure(figure: Found | None) -> str:

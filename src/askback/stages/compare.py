@@ -27,8 +27,6 @@ from askback.errors import DataError
 Found = dict[str, Any]
 
 RESAMPLES = 2000
-Z = 1.959964
-"""The normal quantile of a 95 % interval."""
 BACKWARD = {"rougeL": "rougeL", "nll": "nll", "retrieval": "first", "similarity": "similarity"}
 """Figure of a backward model -> what its rows call it."""
 LOWER_IS_BETTER = ("nll",)
@@ -185,36 +183,18 @@ def _better(low: float, high: float, *, lower: bool) -> str | None:
 
 
 def _precision(a: Mapping[str, Any], b: Mapping[str, Any]) -> Found:
-    """Return the difference of two precisions, with the interval of Newcombe (1998, method 10).
+    """Return the difference of two precisions, with an interval made of both of theirs (Newcombe 1998, method 10).
 
     It holds for two samples apart. Two runs that judged the same candidates are surer than it says.
     """
-    counts = [_kept(labels) for labels in (a, b)]
-    if None in counts:
-        return {"missing": "nothing with a label was kept, or none of it is good"}
-    shares, spans, sizes = [], [], []
-    for right, kept in (count for count in counts if count is not None):
-        shares.append(right / kept)
-        spans.append(_wilson(right, kept))
-        sizes.append(kept)
-    difference = shares[0] - shares[1]
-    low = difference - math.hypot(shares[0] - spans[0][0], spans[1][1] - shares[1])
-    high = difference + math.hypot(spans[0][1] - shares[0], shares[1] - spans[1][0])
-    sides = {"a": shares[0], "b": shares[1], "n_a": sizes[0], "n_b": sizes[1]}
+    one, other = a.get("precision"), b.get("precision")
+    if not one or not other:
+        return {"missing": "nothing with a label was kept"}
+    difference = one["value"] - other["value"]
+    low = difference - math.hypot(one["value"] - one["low"], other["high"] - other["value"])
+    high = difference + math.hypot(one["high"] - one["value"], other["value"] - other["low"])
+    sides = {"a": one["value"], "b": other["value"], "n_a": one["n"], "n_b": other["n"]}
     return {**sides, "difference": difference, "low": low, "high": high, "better": _better(low, high, lower=False)}
-
-
-def _kept(labels: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return how many of the kept pairs with a label are good, and how many there are; None where that is unknown."""
-    right = round((labels.get("recall") or 0) * labels["good"])
-    return (right, round(right / labels["precision"])) if right and labels.get("precision") else None
-
-
-def _wilson(right: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927)."""
-    share, pull = right / n, Z**2 / n
-    middle, half = share + pull / 2, Z * math.sqrt(share * (1 - share) / n + pull / (4 * n))
-    return (middle - half) / (1 + pull), (middle + half) / (1 + pull)
 
 
 # --- as text

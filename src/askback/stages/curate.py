@@ -19,8 +19,9 @@ from askback.records import Judgement, Pair, Reject, excerpt
 
 GRADES = ("expected", "reasoned")
 """Signals that are grades of a rubric, which mean something by themselves; the others only order the candidates."""
-NO_FAULT = ("too_long", "unfit_instruction")
-"""Outcomes without a score that say nothing against the judge: no room for the pair, and nothing worth judging."""
+NO_FAULT = ("too_long", "unfit_instruction", "killed_worker")
+"""Outcomes without a score that say nothing against the judge: no room for the pair, nothing worth judging, nobody to
+judge it."""
 
 Signals = Mapping[str, Sequence[Judgement]]
 Pick = Callable[[Sequence[str], Sequence[float], int], list[int]]
@@ -42,12 +43,14 @@ def combine(signals: Signals, options: CurateOptions, calibration: Calibration |
         DataError: a signal was not measured.
     """
     names = _made_of(options, calibration)
-    rows = _complete(signals, names)
     if calibration is not None:
-        found = {pair: calibration.score(row) for pair, row in rows.items()}
+        found = {pair: calibration.score(row) for pair, row in _complete(signals, names).items()}
         return {pair: score for pair, score in found.items() if score is not None}
-    if len(names) == 1 and names[0] in GRADES:
-        return {pair: row[names[0]] for pair, row in rows.items()}
+    return _values(signals, names[0]) if len(names) == 1 and names[0] in GRADES else _mean_ranks(signals, names)
+
+
+def _mean_ranks(signals: Signals, names: Sequence[str]) -> dict[str, float]:
+    rows = _complete(signals, names)
     ranked = [to_ranks([row[name] for row in rows.values()]) for name in names]
     return {pair: sum(ranks) / len(names) for pair, *ranks in zip(rows, *ranked, strict=True)}
 
@@ -109,7 +112,7 @@ def keep(
     """
     pairs = list(pairs)
     scores = combine(signals, options, calibration)
-    worth = _values(signals, options.rerank[0]) if options.rerank else scores
+    worth = _worth(signals, options.rerank) if options.rerank else scores
     rules: list[Callable[[list[Pair]], Losses]] = [
         lambda left: _without_score(left, signals, deciding(options, calibration)),
         lambda left: _below_least(left, signals, options.least),
@@ -125,6 +128,11 @@ def keep(
             yield Reject(pair.id, *lost[pair.id], pair.source)
         else:
             yield replace(pair, score=round(scores[pair.id], 6))
+
+
+def _worth(signals: Signals, names: Sequence[str]) -> dict[str, float]:
+    """Return what picks among the candidates of a passage: a signal as it is, or the mean of the ranks of several."""
+    return _values(signals, names[0]) if len(names) == 1 else _mean_ranks(signals, names)
 
 
 def keep_floor(scores: Sequence[float], options: CurateOptions, calibration: Calibration | None = None) -> float:

@@ -19,6 +19,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from askback.metrics import distinct_n, words
+from askback.nearness import Overlapping
 from askback.records import Pair
 from askback.verbs import verb_object
 
@@ -51,26 +52,31 @@ DIGITS = 9
 def diversity_report(
     pairs: Sequence[Pair],
     scores: Sequence[float],
-    count: int,
     *,
+    chosen: Sequence[int],
     method: Method = "facility",
-    embeddings: Sequence[Sequence[float]] | None = None,
+    embeddings: "Sequence[Sequence[float]] | NDArray[np.floating[Any]] | None" = None,
 ) -> dict[str, Any]:
-    """Return how diverse the instructions are, and the same of `count` of them: the best, and the diverse ones.
+    """Return how diverse the instructions are, and the same of those `chosen` and of as many: the best, the diverse.
 
-    The two selections are of one size, so that their figures can be compared with each other; distinct-n falls as a
-    set grows, so that they cannot be compared with those of `all`. `shared` is the share both selections hold.
-    `embeddings` are a sentence encoder's vectors of the instructions, where there is one.
+    The selections are of one size, so that their figures can be compared with each other; distinct-n falls as a set
+    grows, so that they cannot be compared with those of `all`. `shared` is the share the best and the diverse have in
+    common. `embeddings` are a sentence encoder's vectors of the instructions, where there is one.
 
     Raises:
         ValueError: another number of scores or embeddings than of pairs, or a score that is not finite.
     """
-    texts = [pair.instruction for pair in pairs]
+    texts, count = [pair.instruction for pair in pairs], len(chosen)
     _check(texts, scores, count)
     if embeddings is not None and len(embeddings) != len(pairs):
         raise ValueError(f"diversity_report: want one vector for each of {len(pairs)} pairs, got {len(embeddings)}")
     measured = _Measured(texts, scores, build_vectors(texts), embeddings)
-    report: dict[str, Any] = {"all": measured.describe(range(len(texts))), "count": count, "method": method}
+    report: dict[str, Any] = {
+        "all": measured.describe(range(len(texts))),
+        "chosen": measured.describe(chosen),
+        "count": count,
+        "method": method,
+    }
     if not 0 < count < len(texts):
         return report | {"why": f"want a selection of 1 to {len(texts) - 1} of {len(texts)} pairs, got {count}"}
     top, diverse = pick_top(scores, count), _pick(measured.vectors, scores, count, method)
@@ -85,7 +91,7 @@ class _Measured:
     texts: Sequence[str]
     scores: Sequence[float]
     vectors: "Vectors"
-    embeddings: Sequence[Sequence[float]] | None
+    embeddings: "Sequence[Sequence[float]] | NDArray[np.floating[Any]] | None"
 
     def describe(self, rows: Sequence[int]) -> dict[str, Any]:
         """Return the figures of some rows; all distances are under the vectors of the whole set."""
@@ -130,22 +136,15 @@ def _mean_distance(squared_sum: float, sum_of_squares: float, n: int) -> float:
 
 
 def count_near_duplicates(texts: Sequence[str]) -> int:
-    """Count the texts whose word pairs overlap by NEAR or more (Jaccard) with an earlier text that is not counted.
-
-    Two sets that overlap so much share one of the rarest few members of each; only such texts are compared (the
-    prefix filter of Chaudhuri et al. 2006).
-    """
-    sets = [frozenset(pairwise(["", *words(text)])) for text in texts]  # a single word is a pair too
-    held_by = Counter(gram for grams in sets for gram in grams)
-    holders: defaultdict[tuple[str, str], list[frozenset[tuple[str, str]]]] = defaultdict(list)
+    """Count the texts whose word pairs overlap by NEAR or more (Jaccard) with an earlier text that is not counted."""
+    seen: Overlapping[tuple[str, str]] = Overlapping(NEAR)
     count = 0
-    for grams in sets:
-        rarest = sorted(grams, key=lambda gram: (held_by[gram], gram))[: len(grams) - ceil(NEAR * len(grams)) + 1]
-        if any(len(grams & other) >= NEAR * len(grams | other) for gram in rarest for other in holders[gram]):
+    for text in texts:
+        grams = set(pairwise(["", *words(text)]))  # a single word is a pair too
+        if next(seen.find(grams), None) is not None:
             count += 1
-            continue
-        for gram in rarest:
-            holders[gram].append(grams)
+        else:
+            seen.add(grams)
     return count
 
 

@@ -21,7 +21,6 @@ AlpacaEval (Dubois et al. 2024), without its terms for the difficulty of an inst
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
 from askback import metrics
@@ -117,8 +116,8 @@ def duel(
         **_length_controlled(rows, rules),
         "position": _mean([(a_first + 1 - b_first) / 2 for a_first, b_first in orders], rules),
         "contradicted": sum((a_first - 0.5) * (b_first - 0.5) < 0 for a_first, b_first in orders),
-        "outside": fmean(row["outside"] for row in rows),
-        "chars": {name: fmean(row["chars"][name] for row in rows) for name in ("a", "b")},
+        "outside": _mean([row["outside"] for row in rows], rules),
+        "chars": {name: _mean([row["chars"][name] for row in rows], rules) for name in ("a", "b")},
         "rows": rows,
     }
 

@@ -25,7 +25,7 @@ from dataclasses import asdict, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
-from askback import metrics
+from askback import agreement, metrics
 from askback.errors import DataError, IntegrityError
 from askback.options import EvaluateOptions
 from askback.ports import Ask, Example, Generate, Likelihood, LogLikelihood, Prompt, Reply, Sampling
@@ -46,6 +46,8 @@ OTHER, UNNAMED = "other", "not named"
 ROW_OF_SOURCE = re.compile(r"(?::\d+)?(?:#\d+)?$")
 """What follows the file in a pair's source: its row, and its turn where a row is a conversation."""
 
+NO_LIKELIHOODS = "the engine gives no log-likelihoods"
+
 Report = dict[str, Any]
 Encode = Callable[[Sequence[str]], "NDArray[np.floating[Any]]"]
 """Texts to one vector each, in order [texts, width]; the nearer two meanings, the smaller the angle."""
@@ -62,7 +64,7 @@ class Lays(Protocol):
 def evaluate_backward(
     pairs: Sequence[Pair],
     ask: Generate,
-    likelihood: Likelihood,
+    likelihood: Likelihood | None,
     layout: Lays,
     options: EvaluateOptions,
     seed: int,
@@ -71,7 +73,8 @@ def evaluate_backward(
     """Return every figure of a backward model, and a row per pair; `similarity` is there where `encode` is.
 
     `retrieval` is None, and `retrieval_why` says why, where the pairs have too few different outputs to rank; a row's
-    `first` says whether its own output came first, None where it was not ranked.
+    `first` says whether its own output came first, None where it was not ranked. Without `likelihood`, `nll_per_token`
+    is None too, and `nll_why` is there.
 
     Raises:
         DataError: fewer than two pairs.
@@ -91,18 +94,22 @@ def evaluate_backward(
         "n": len(pairs),
         **figures,
         **_loss_figures(losses, options, seed),
+        **_why_unmeasured(likelihood),
         **retrieval,
         "slices": _slices(pairs, rows, options, seed),
-        "copy_share": {"generated": _copied(generated, pairs), "true": _copied([p.instruction for p in pairs], pairs)},
-        "cut_off": sum(reply.finish == "length" for reply in replies) / len(replies),
+        "copy_share": {
+            "generated": _copied(generated, pairs, options, seed),
+            "true": _copied([pair.instruction for pair in pairs], pairs, options, seed),
+        },
+        "cut_off": _plain(agreement.wilson(sum(reply.finish == "length" for reply in replies), len(replies))),
         "rows": rows,
     }
 
 
 def evaluate_forward(
-    pairs: Sequence[Pair], likelihood: Likelihood, layout: Lays, options: EvaluateOptions, seed: int
+    pairs: Sequence[Pair], likelihood: Likelihood | None, layout: Lays, options: EvaluateOptions, seed: int
 ) -> Report:
-    """Return the held-out loss per token of the outputs, and a row per pair.
+    """Return the held-out loss per token of the outputs, and a row per pair; None and `nll_why` without `likelihood`.
 
     Raises:
         DataError: fewer than two pairs.
@@ -112,7 +119,8 @@ def evaluate_forward(
     losses = _losses(pairs, likelihood, layout)
     rows = [{"id": pair.id, "nll": loss} for pair, loss in zip(pairs, losses, strict=True)]
     slices = _slices(pairs, rows, options, seed)
-    return {"n": len(pairs), **_loss_figures(losses, options, seed), "slices": slices, "rows": rows}
+    figures = _loss_figures(losses, options, seed) | _why_unmeasured(likelihood)
+    return {"n": len(pairs), **figures, "slices": slices, "rows": rows}
 
 
 def floors(
@@ -175,7 +183,9 @@ def _text_figures(
         "bleu": asdict(metrics.bleu(texts, true, resamples=options.bootstrap, seed=seed)),
         "chrf": asdict(metrics.chrf(texts, true, resamples=options.bootstrap, seed=seed)),
         **{kind: _mean(rouge[kind], options, seed) for kind in ROUGES},
-        "length_ratio": sum(map(len, texts)) / max(1, sum(map(len, true))),
+        "length_ratio": _plain(
+            metrics.bootstrap_ratio(list(map(len, texts)), list(map(len, true)), resamples=options.bootstrap, seed=seed)
+        ),
     }
     scores = [{"rougeL": score} for score in rouge["rougeL"]]
     if encode is None:
@@ -213,17 +223,23 @@ def _row(pair: Pair, text: str) -> Report:
     return {"id": pair.id, "instruction": pair.instruction, "generated": text}
 
 
-def _copied(instructions: Sequence[str], pairs: Sequence[Pair]) -> float:
+def _copied(instructions: Sequence[str], pairs: Sequence[Pair], options: EvaluateOptions, seed: int) -> Report:
     """Mean share of an instruction's content words that stand in the output it belongs to."""
     shares = [metrics.copy_share(text, pair.output) for text, pair in zip(instructions, pairs, strict=True)]
-    return sum(shares) / len(shares)
+    return _mean(shares, options, seed)
 
 
 # --- likelihoods
 
 
-def _losses(pairs: Sequence[Pair], likelihood: Likelihood, layout: Lays) -> list[float | None]:
+def _why_unmeasured(likelihood: Likelihood | None) -> Report:
+    return {} if likelihood else {"nll_why": NO_LIKELIHOODS}
+
+
+def _losses(pairs: Sequence[Pair], likelihood: Likelihood | None, layout: Lays) -> list[float | None]:
     """Return each pair's negative log-likelihood in nats per target token, None where there was no room."""
+    if likelihood is None:
+        return [None] * len(pairs)
     found = likelihood(layout.example(pair) for pair in pairs)
     totals = [_finite(result, pair) for pair, result in zip(pairs, found, strict=True)]
     return [None if total is None else -total.per_token for total in totals]
@@ -236,7 +252,7 @@ def _loss_figures(losses: Sequence[float | None], options: EvaluateOptions, seed
 
 
 def _retrieval(
-    pairs: Sequence[Pair], likelihood: Likelihood, layout: Lays, options: EvaluateOptions, seed: int
+    pairs: Sequence[Pair], likelihood: Likelihood | None, layout: Lays, options: EvaluateOptions, seed: int
 ) -> tuple[Report, list[bool | None]]:
     """Return how often a true instruction is likelier after its own output than after each of k - 1 others.
 
@@ -245,6 +261,8 @@ def _retrieval(
     """
     outputs = sorted({pair.output for pair in pairs})
     unasked: list[bool | None] = [None] * len(pairs)
+    if likelihood is None:
+        return {"retrieval": None, "retrieval_why": NO_LIKELIHOODS}, unasked
     if len(outputs) < options.retrieval_of:
         why = f"want {options.retrieval_of} different outputs to rank, got {len(outputs)}"
         return {"retrieval": None, "retrieval_why": why}, unasked
@@ -339,6 +357,10 @@ def _in_order(pairs: Sequence[Pair]) -> list[Pair]:
 
 def _mean(values: Sequence[float], options: EvaluateOptions, seed: int) -> Report:
     return asdict(metrics.bootstrap_mean(values, resamples=options.bootstrap, seed=seed))
+
+
+def _plain(score: metrics.Score | None) -> Report | None:
+    return None if score is None else asdict(score)
 
 
 def _matched(a: Report, b: Report) -> Iterable[tuple[Report, Report]]:

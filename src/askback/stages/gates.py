@@ -9,16 +9,13 @@ Never: changes a pair, opens a network connection, or fails what a rule cannot t
 
 import re
 import unicodedata
-from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
-from itertools import chain, dropwhile
-from math import ceil
-from typing import NamedTuple
+from itertools import dropwhile
 
 from askback import languages
+from askback.nearness import Overlapping
 from askback.options import GateOptions
 from askback.prompts import Layout
 from askback.records import OK, Pair, Reject, Verdict, excerpt
@@ -122,70 +119,36 @@ RULES: tuple[Rule, ...] = (
 
 # --- near_duplicate
 
-COMPARING_COSTS = 10
-"""Comparing two instructions takes as long as counting so many holders."""
-ROUNDING = 1e-9
-"""0.55 x 100 is 55.00000000000001 to a computer, and 55 shared pairs must do."""
-
-
-class _Row(NamedTuple):
-    id: str
-    passage: str
-    bigrams: "array[int]"
-
 
 class Passed:
-    """The instructions that passed, found again by their rarest word pairs.
-
-    Whatever overlaps a set A by at least t (Jaccard) lacks at most s = |A| - t |A| of its members: of any s + k members
-    it holds k. So only the holders of the s + 1 rarest are compared, and where these are many, they must hold more.
-    """
+    """The instructions that passed, found again by what is nearly the same."""
 
     def __init__(self, least: float) -> None:
         self._least = least
-        self._numbers: dict[tuple[str, str], int] = {}
-        self._holders: list[array[int]] = []
-        self._rows: list[_Row] = []
+        self._seen: Overlapping[tuple[str, str]] = Overlapping(least or 1.0)
+        self._rows: list[tuple[str, str]] = []
+        """Id and passage of each."""
 
     def admit(self, pair: Pair) -> Verdict:
         """Remember the pair, or fail it as a near-duplicate of the first that overlaps so much.
 
         Candidates of one passage are alternatives, of which one is chosen later: they are not compared.
         """
-        bigrams = self._number(words_of(pair.instruction)) if self._least else set()
-        passage = pair.passage or pair.id
-        for row in self._rows_near(bigrams):
-            overlap = _jaccard(bigrams, row.bigrams)
-            if row.passage != passage and overlap >= self._least:
-                return Verdict(False, "near_duplicate", f"{overlap:.2f} of the word pairs of {row.id}")
-        self._remember(_Row(pair.id, passage, array("I", sorted(bigrams))))
+        if not self._least:
+            return OK
+        bigrams, passage = _bigrams(words_of(pair.instruction)), pair.passage or pair.id
+        for place, overlap in self._seen.find(bigrams):
+            id, other = self._rows[place]
+            if other != passage:
+                return Verdict(False, "near_duplicate", f"{overlap:.2f} of the word pairs of {id}")
+        self._seen.add(bigrams)
+        self._rows.append((pair.id, passage))
         return OK
 
-    def _number(self, words: Sequence[str]) -> set[int]:
-        """Return the numbers of the word pairs; a single word is a pair with nothing."""
-        pairs = zip(words, words[1:] or [""], strict=False)
-        return {self._numbers.setdefault(pair, len(self._numbers)) for pair in pairs}
 
-    def _rows_near(self, bigrams: set[int]) -> Iterator[_Row]:
-        """Yield, in the order in which they passed, all rows that could overlap enough."""
-        self._holders.extend(array("I") for _ in range(len(self._numbers) - len(self._holders)))
-        holders = sorted((self._holders[number] for number in bigrams), key=len)
-        spare = len(bigrams) - ceil(self._least * len(bigrams) - ROUNDING)
-        asked = spare + 1
-        while asked < len(holders) and len(holders[asked]) <= COMPARING_COSTS * sum(map(len, holders[:asked])):
-            asked += 1
-        hits = Counter(chain.from_iterable(holders[:asked]))
-        return (self._rows[place] for place in sorted(hits) if hits[place] >= asked - spare)
-
-    def _remember(self, row: _Row) -> None:
-        for number in row.bigrams:
-            self._holders[number].append(len(self._rows))
-        self._rows.append(row)
-
-
-def _jaccard(one: set[int], other: Sequence[int]) -> float:
-    shared = len(one.intersection(other))
-    return shared / (len(one) + len(other) - shared)
+def _bigrams(words: Sequence[str]) -> set[tuple[str, str]]:
+    """Return the word pairs; a single word is a pair with nothing."""
+    return set(zip(words, words[1:] or [""], strict=False))
 
 
 # --- words

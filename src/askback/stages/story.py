@@ -16,25 +16,29 @@ from askback.records import Pair, excerpt
 def tell_story(
     candidates: Iterable[Pair],
     verdicts: Mapping[str, tuple[float | None, str]],
-    ask: Generate,
+    ask: Generate | None,
     layout: Layout,
     options: EvaluateOptions,
 ) -> list[dict[str, Any]]:
-    """Return the story of three candidates; `verdicts` maps id -> (score, "kept" or the reason it was not)."""
+    """Return the story of three candidates; `verdicts` maps id -> (score, "kept" or the reason it was not).
+
+    `base` is None where no `ask` of a bare base is given, since no training came after it.
+    """
     picked = pick(candidates, verdicts)
     asks = (Ask(layout.prompt(pair)) for pair in picked)
-    replies = ask(asks, Sampling(0.0, 1.0, options.max_new_tokens, options.no_repeat))
+    greedy = Sampling(0.0, 1.0, options.max_new_tokens, options.no_repeat)
+    asked = [excerpt(reply.text, 300) for reply in ask(asks, greedy)] if ask else [None] * len(picked)
     return [
         {
             "heading": pair.heading,
             "source": pair.source,
             "text": pair.output,
-            "base": excerpt(reply.text, 300),
+            "base": before,
             "trained": pair.instruction,
             "score": verdicts[pair.id][0],
             "verdict": verdicts[pair.id][1],
         }
-        for pair, reply in zip(picked, replies, strict=True)
+        for pair, before in zip(picked, asked, strict=True)
     ]
 
 
