@@ -66,7 +66,7 @@ def measure_real(data: Path, scratch: Path) -> Iterator[Figure]:
     held.write_text("".join(json.dumps(row) + "\n" for row in rows if english(row["text"])), encoding="utf-8")
     model, found = scratch / "real", scratch / "real.json"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    settings = ["--base", "tiny", "--set", "seed.held_out=0.0001", "--set", "backward.steps=260"]
+    settings = ["--base", "tiny", "--set", "seed.held_out=0.0001", "--set", "backward.steps=230"]
     train = str(data / "oasst/guanaco_train_en.jsonl.gz")
     askback("train", "backward", "--seed", train, "--out", str(model), *settings)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -208,7 +208,8 @@ ROWS: list[Example] = [
 def test_a_training_stops_between_steps_with_a_checkpoint_and_goes_on_to_the_same_bytes(
     mini_base: Path, tmp_path: Path
 ) -> None:
-    clock, told = Clock(), []
+    clock = Clock()
+    told: list[int] = []
 
     def train(name: str, watch: Any) -> dict[str, str]:
         out = tmp_path / name / "adapter"

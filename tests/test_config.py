@@ -183,7 +183,7 @@ def test_what_tiny_means_lies_under_what_the_user_says(tmp_path: Path) -> None:
         "run", "--out", "x", "--base", "tiny", "--config", str(file), "--set", "augment.max_new_tokens=9"
     )
     assert (options.curate.judge, options.curate.keep_top, options.augment.max_new_tokens) == (
-        ("likelihood", "likeness"),
+        ("likeness",),
         0.9,
         9,
     )
@@ -205,7 +205,7 @@ def test_the_demo_lies_under_what_the_user_says() -> None:
     options = options_of("demo", "--set", "seed.held_out=0.5", "--set", "curate.rounds=1", defaults=demo)
     assert (options.seed.path, options.seed.held_out, options.curate.rounds) == (DEMO["seed"]["path"], 0.5, 1)
     assert options.engine.base == "tiny"
-    assert options.curate.judge == ("likelihood", "likeness")
+    assert options.curate.judge == ("likeness",)
 
 
 def test_the_demo_and_tiny_are_known_options_and_their_files_are_there() -> None:

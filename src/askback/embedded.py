@@ -16,9 +16,9 @@ TINY: dict[str, Any] = {
     "backward": {"preset": "tiny"},
     "forward": {"preset": "tiny"},
     "augment": {"max_new_tokens": 48, "no_repeat": 3},
-    # A base of a few million parameters cannot follow a rubric: candidates are ranked by likelihoods instead.
-    # What a rubric would have said is measured and shown beside it.
-    "curate": {"judge": ("likelihood", "likeness"), "beside": ("expected",), "keep_top": 0.5},
+    # A base of a few million parameters cannot follow a rubric: candidates are ranked by a likelihood instead, how
+    # much likelier the tuned model finds the output. What a rubric would have said is measured and shown beside it.
+    "curate": {"judge": ("likeness",), "beside": ("expected",), "keep_top": 0.5},
     "evaluate": {"max_new_tokens": 48, "no_repeat": 3, "retrieval_rows": 60, "attacks": 40},
     "engine": {"base": "tiny", "precision": "float32"},
 }

@@ -142,7 +142,7 @@ def look(options: Options, engine: Engine, documents: Sequence[Document], scratc
     done = done._replace(asked=_as_long_as_learnt(done, weights))
     fitted = _time_trainings(engine, done.trained, scratch / "models", weights, options.random_seed)
     models = {role: scratch / "models" / role / "model" for role in fitted}
-    load_s, timed = _time_requests(engine, done.asked, models, weights)
+    load_s, timed = _time_requests(engine, done.asked, models, weights, options.engine.batch_tokens)
     kinds = _by(done.asked, lambda one: one.kind)
     return Seen(
         done=done,
@@ -309,7 +309,7 @@ def _time_trainings(
 
 
 def _time_requests(
-    engine: Engine, asked: Sequence[Asked], models: Mapping[Role, Path], weights: Weights
+    engine: Engine, asked: Sequence[Asked], models: Mapping[Role, Path], weights: Weights, batch_tokens: int
 ) -> tuple[float, dict[Kind, Timed]]:
     """Return what the first request took to be ready, and the time of each kind: those that weigh most first.
 
@@ -329,7 +329,7 @@ def _time_requests(
             wide = Range(known.seconds.low / ONCE, known.seconds.middle, known.seconds.high * ONCE)
             timed[kind] = Timed(wide, known.written, 0)
         else:
-            timed[kind] = time_requests(engine, models.get(kind.role), kinds[kind], weights)
+            timed[kind] = time_requests(engine, models.get(kind.role), kinds[kind], weights, batch_tokens)
     return load_s, timed
 
 

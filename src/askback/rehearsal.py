@@ -37,10 +37,11 @@ from askback.ports import (
 )
 from askback.steps import Silent
 
-BLOCKS = 3
+BLOCKS = 2
 """Blocks of requests that are timed, once they are large enough."""
-BLOCK_S = 1.0
-"""Seconds from which a block is large enough."""
+BLOCK_S, LONG_S = 0.7, 4.0
+"""Seconds from which a block is large enough, if it fills a batch; and from which it is even if it does not."""
+GROWTH = 4
 MOST_REQUESTS = 256
 FIT_ROWS, FIT_STEPS, FIT_S = 96, 7, 15.0
 """Rows and steps of a training that is timed; the steps are of whole batches where three fit into so many seconds."""
@@ -245,27 +246,32 @@ class Timed(NamedTuple):
     requests: int
 
 
-def time_requests(engine: Engine, model: Path | None, asked: Sequence[Asked], weights: Weights) -> Timed:
-    """Ask the engine some requests of one kind, more and more at once until it takes long enough to be timed."""
-    how = asked[0].how
-    there = sum(len(one.items) for one in asked)
+def time_requests(
+    engine: Engine, model: Path | None, asked: Sequence[Asked], weights: Weights, batch_tokens: int
+) -> Timed:
+    """Ask the engine some requests of one kind: more at once, until they fill a batch and take long enough to be timed.
+
+    Less than a batch would take longer for each: what requests share is read once for all of them.
+    """
+    how, there = asked[0].how, sum(len(one.items) for one in asked)
     blocks: list[tuple[float, float]] = []
     replies: list[tuple[float, float]] = []
-    asked_in_all = 0
-    count = min(2, there)
+    count, in_all = min(2, there), 0
     while True:
         items = sampled(asked, count, len(blocks))
+        weight = sum(weights.weight(item, how) for item in items)
         began = time.perf_counter()
         found = list(ask(engine, model, asked[0], items))
         seconds = time.perf_counter() - began
-        if seconds < BLOCK_S and count < min(there, MOST_REQUESTS):
-            count = min(2 * count, there, MOST_REQUESTS)
+        in_all += len(items)
+        is_large = weight >= batch_tokens and seconds >= BLOCK_S
+        if not is_large and seconds < LONG_S and count < min(there, MOST_REQUESTS):
+            count = min(GROWTH * count, there, MOST_REQUESTS)
             continue
-        blocks.append((seconds, sum(weights.weight(item, how) for item in items)))
-        asked_in_all += len(items)
+        blocks.append((seconds, weight))
         replies.append((sum(reply.tokens for reply in found if isinstance(reply, Reply)), len(items)))
-        if len(blocks) == BLOCKS or seconds > 8 * BLOCK_S:
-            return Timed(rate(blocks), rate(replies), asked_in_all)
+        if len(blocks) == BLOCKS or seconds > 2 * LONG_S:
+            return Timed(rate(blocks), rate(replies), in_all)
 
 
 def ask(engine: Engine, model: Path | None, asked: Asked, items: list[Any]) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from askback.errors import borrow
+from askback.errors import DataError, borrow
 from askback.options import CorpusOptions
 from askback.readers.documents import read_documents
 from askback.readers.hub import names_data_set
@@ -91,8 +91,11 @@ def _survey_files(options: CorpusOptions, most: int) -> Survey:
 def _read_some(path: Path, options: CorpusOptions, most: int) -> tuple[list[Document], float]:
     """Return the first documents of a file, and how many of its bytes they were read from."""
     size = float(path.stat().st_size)
-    stream = Counted(read_documents(options.model_copy(update={"path": str(path), "limit": 0})))
-    found, ended = _take(stream, sys.maxsize if size <= SMALL_BYTES else most)
+    try:
+        stream = Counted(read_documents(options.model_copy(update={"path": str(path), "limit": 0})))
+        found, ended = _take(stream, sys.maxsize if size <= SMALL_BYTES else most)
+    except DataError:  # a run names it
+        return [], size
     return found, size if ended else min(size, _bytes_behind(path, found, stream.count))
 
 
