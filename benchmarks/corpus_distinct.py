@@ -69,7 +69,7 @@ def growth(small: dict[str, Any], large: dict[str, Any]) -> float:
 
 
 def figures(counts: Sequence[int] = COUNTS) -> Iterator[Figure]:
-    """Yield what issue 4 asks of near-duplicates, measured."""
+    """Yield what is asked of near-duplicates, measured."""
     measured = [measure(count) for count in counts]
     for one in measured:
         name = f"{one['count']:,} passages"

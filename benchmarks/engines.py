@@ -32,6 +32,7 @@ from askback.steps import Silent
 from askback.store import Step, file_hash, map_step
 from askback.tasks import Asking, fit_model, layout_for
 from benchmarks.figures import Figure, add_flags, show
+from benchmarks.plan import measure_plan
 
 ROWS = 10_000
 SHARD_ROWS = 64
@@ -41,7 +42,7 @@ CLUSTER = {"address": "local", "workers": 2, "cpus": 0.5}
 
 def figures(only: Sequence[str]) -> Iterator[Figure]:
     """Yield the figures of each group asked for."""
-    groups = {"ray": measure_same_bytes, "kills": measure_kills}
+    groups = {"ray": measure_same_bytes, "kills": measure_kills, "plan": measure_plan}
     return chain.from_iterable(groups[name]() for name in (only or groups))
 
 
@@ -166,7 +167,7 @@ def passages() -> Iterator[Passage]:
 def main() -> None:
     """Measure and print; with --check, fail if a figure falls short."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=("ray", "kills"), default=(), help="groups (default: all)")
+    parser.add_argument("--only", nargs="+", choices=("ray", "kills", "plan"), default=(), help="groups (default: all)")
     add_flags(parser)
     given = parser.parse_args()
     show(figures(given.only), given, "engines")

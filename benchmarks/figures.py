@@ -77,16 +77,16 @@ def machine() -> str:
     return f"{len(os.sched_getaffinity(0))} CPUs ({platform.machine()}), Python {platform.python_version()}"
 
 
-def write(section: str, text: str) -> None:
-    """Put text between the marks of a section in docs/benchmarks.md.
+def write(section: str, text: str, docs: Path = DOCS) -> None:
+    """Put text between the marks of a section in docs/benchmarks.md, or in another file.
 
     Raises:
         ValueError: the section is not there.
     """
     begin, end = f"<!-- {section} -->", f"<!-- /{section} -->"
-    whole = DOCS.read_text(encoding="utf-8")
+    whole = docs.read_text(encoding="utf-8")
     if begin not in whole:
-        raise ValueError(f"{DOCS} has no section {begin}: write its heading and marks first")
+        raise ValueError(f"{docs} has no section {begin}: write its heading and marks first")
     before, _, rest = whole.partition(begin)
     _, _, after = rest.partition(end)
-    DOCS.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    docs.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

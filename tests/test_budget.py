@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import assume, given
+from hypothesis import settings as laws
 from hypothesis import strategies as st
 
 from askback import api, budget
@@ -79,6 +80,7 @@ def test_money_without_a_price_and_energy_without_a_meter_are_refused(tmp_path: 
 PIECES = st.lists(st.floats(min_value=0.01, max_value=10), min_size=1, max_size=40)
 
 
+@laws(deadline=None)
 @given(PIECES, st.floats(min_value=0.1, max_value=200))
 def test_a_budget_is_crossed_only_by_a_piece_longer_than_all_before_it(pieces: list[float], amount: float) -> None:
     clock = Clock()
@@ -97,6 +99,7 @@ def test_a_budget_is_crossed_only_by_a_piece_longer_than_all_before_it(pieces: l
         assert done[-1] == max(done)
 
 
+@laws(deadline=None)
 @given(st.integers(1, 30), st.floats(min_value=0.5, max_value=100))
 def test_pieces_of_one_length_never_cross_a_budget_they_fit_into(count: int, amount: float) -> None:
     assume(amount > 1)

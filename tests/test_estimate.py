@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from askback.estimate import (
@@ -60,6 +60,7 @@ def test_a_range_that_does_not_hold_its_middle_is_refused(crooked: tuple[float, 
         Range(*crooked)
 
 
+@settings(deadline=None)
 @given(BLOCKS)
 def test_a_rate_lies_in_its_range_and_is_never_negative(blocks: list[tuple[float, float]]) -> None:
     found = rate(blocks)
@@ -67,6 +68,7 @@ def test_a_rate_lies_in_its_range_and_is_never_negative(blocks: list[tuple[float
     assert found.middle == pytest.approx(sum(y for y, _ in blocks) / sum(x for _, x in blocks))
 
 
+@settings(deadline=None)
 @given(BLOCKS)
 def test_what_is_twice_as_slow_has_twice_the_rate_and_twice_the_range(blocks: list[tuple[float, float]]) -> None:
     slow = rate([(2 * amount, units) for amount, units in blocks])
@@ -93,18 +95,21 @@ def test_a_rate_of_nothing_is_refused(blocks: list[tuple[float, float]]) -> None
 # --- lines
 
 
+@settings(deadline=None)
 @given(RANGES, NUMBERS)
 def test_twice_the_passages_are_twice_what_goes_with_them(slope: Range, passages: float) -> None:
     one, two = (at([Line(slope=slope)], exactly(count)) for count in (passages, 2 * passages))
     assert values(two) == pytest.approx(values(one * 2))
 
 
+@settings(deadline=None)
 @given(st.lists(LINES, max_size=3), RANGES, RANGES)
 def test_more_passages_never_take_less(lines: list[Line], passages: Range, more: Range) -> None:
     before, after = (at(lines, count) for count in (passages, passages + more))
     assert all(x <= y for x, y in zip(values(before), values(after), strict=True))
 
 
+@settings(deadline=None)
 @given(LINES, RANGES)
 def test_a_line_stays_below_its_bound(line: Line, passages: Range) -> None:
     assert all(x <= y for x, y in zip(values(line.at(passages)), values(line.most), strict=True))
@@ -117,6 +122,7 @@ def test_an_endless_line_taken_no_times_is_nothing() -> None:
 # --- costs
 
 
+@settings(deadline=None)
 @given(st.lists(NEEDS, max_size=4), RANGES, TERMS)
 def test_all_is_the_sum_of_the_steps(needs: list[Needs], passages: Range, terms: Terms) -> None:
     costs = [cost(one, passages, terms) for one in needs]
@@ -129,6 +135,7 @@ def test_all_is_the_sum_of_the_steps(needs: list[Needs], passages: Range, terms:
     assert whole.memory.high == max((one.memory.high for one in costs), default=0)
 
 
+@settings(deadline=None)
 @given(NEEDS, RANGES, TERMS)
 def test_no_cost_is_negative_and_every_range_holds_its_middle(needs: Needs, passages: Range, terms: Terms) -> None:
     found = cost(needs, passages, terms)
@@ -137,6 +144,7 @@ def test_no_cost_is_negative_and_every_range_holds_its_middle(needs: Needs, pass
         assert 0 <= low <= middle <= high
 
 
+@settings(deadline=None)
 @given(NEEDS, RANGES, TERMS)
 def test_workers_share_time_and_not_cost(needs: Needs, passages: Range, terms: Terms) -> None:
     alone, many = (cost(needs, passages, replace(terms, workers=count)) for count in (1, 4))
@@ -163,6 +171,7 @@ def test_money_is_hours_gpu_hours_and_tokens_at_their_prices() -> None:
 # --- sizes
 
 
+@settings(deadline=None)
 @given(
     st.floats(min_value=0, max_value=1e6), st.floats(min_value=0, max_value=100), st.floats(min_value=0.5, max_value=30)
 )

@@ -25,7 +25,7 @@ from askback.store import open_run, read_json, write_json
 from command_line import askback, given, help_of, refused
 from small_run import small_options, snapshot
 
-ASK_S, SCORE_S = 0.5, 0.125
+ASK_S, SCORE_S = 1 / 64, 1 / 256
 WATTS = 120.0
 PRICES = ("plan.price_per_hour=0.5", "plan.price_per_million_read=2")
 QUICK = ("curate.rounds=1", "curate.judge=likelihood", *PRICES)

@@ -221,6 +221,16 @@ def test_shards_may_come_back_in_any_order_but_must_come_back(tmp_path: Path) ->
         store.map_step(other, "abcde", forgetful, shard_rows=2, advance=lambda count: None)
 
 
+def test_the_hundred_thousandth_part_is_the_last(tmp_path: Path) -> None:
+    made = step(tmp_path)
+    made.begin()
+    for number in (100_000, 99_999, 3):
+        made.write_part(number, [pair(str(number)), Reject(f"r{number}", "why")])
+    assert [row.id for row in made.read()] == ["3", "99999", "100000"]
+    made.finish({})
+    assert [row["id"] for row in made.rejects()] == ["r3", "r99999", "r100000"]
+
+
 def test_shards_keep_order_and_lose_nothing() -> None:
     assert list(store.shards("abcde", 2)) == [["a", "b"], ["c", "d"], ["e"]]
     assert list(store.shards("", 2)) == []

@@ -20,7 +20,7 @@ from askback.records import Judgement, Pair, Passage, Reject, content_id
 from askback.stages.compare import compare_runs
 from askback.stages.curate import check_kept, check_parsed, combine, keep
 from askback.stages.diversity import pick_diverse
-from askback.store import check_replaceable, open_run, read_json, read_part, shards, write_rows
+from askback.store import by_number, check_replaceable, open_run, read_json, read_part, shards, write_rows
 from askback.tables import score_notes
 from askback.tasks import (
     Asking,
@@ -190,7 +190,7 @@ def read_augmented(path: Path) -> list[Pair]:
 
 def read_any_pairs(path: Path, options: Options) -> list[Pair | Reject]:
     """Return what the rows of a file in any seed format are, or the pairs of the candidates folder of a run."""
-    if path.is_dir() and (parts := sorted(path.glob("part-*.parquet"))):
+    if path.is_dir() and (parts := sorted(path.glob("part-*.parquet"), key=by_number)):
         return [pair for part in parts for pair in read_part(part, Pair)]
     _check_there(path)
     table = options.seed.model_copy(update={"path": str(path), "language": "", "limit": 0})

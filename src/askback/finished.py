@@ -9,7 +9,7 @@ from typing import Any
 
 from askback.errors import DataError
 from askback.options import CurateOptions, SignalName
-from askback.store import MANIFEST, Manifest, read_json, read_part
+from askback.store import MANIFEST, Manifest, by_number, read_json, read_part
 
 
 def steps_of(folder: Path) -> list[Manifest]:
@@ -48,7 +48,11 @@ def rounds_of(folder: Path) -> list[int]:
 
 def rows_of(folder: Path, name: str, record: type[Any]) -> list[Any]:
     """Return all records of a finished step."""
-    return [row for path in sorted(step_folder(folder, name).glob("part-*.parquet")) for row in read_part(path, record)]
+    return [
+        row
+        for path in sorted(step_folder(folder, name).glob("part-*.parquet"), key=by_number)
+        for row in read_part(path, record)
+    ]
 
 
 def judged_names(options: CurateOptions, number: int) -> dict[SignalName, str]:

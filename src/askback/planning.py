@@ -33,7 +33,7 @@ from askback.estimate import (
     total,
     workers_for,
 )
-from askback.looking import COUNTED, PAPER_KEPT, Done, Seen, look, mean
+from askback.looking import COUNTED, FIXED, PAPER_KEPT, Done, Seen, look, mean
 from askback.meter import measured
 from askback.options import EngineOptions, Options, PlanOptions
 from askback.ports import Example
@@ -47,8 +47,6 @@ SAMPLE = 200
 """Documents a run is looked at with."""
 SHARED = ("candidates", "judged")
 """Steps whose shards workers share."""
-FIXED = ("seed", "backward", "evaluation")
-"""Steps that do the same however large the corpus is; so does the first forward model."""
 HOLDS = ("gated", "kept", "evaluation", "publish")
 """Steps that hold every candidate in memory."""
 SCALES = (10**6, 10**8, 10**9)

@@ -43,7 +43,7 @@ BLOCK_S, LONG_S = 0.7, 4.0
 """Seconds from which a block is large enough, if it fills a batch; and from which it is even if it does not."""
 GROWTH = 4
 MOST_REQUESTS = 256
-FIT_ROWS, FIT_STEPS, FIT_S = 96, 7, 15.0
+FIT_ROWS, FIT_STEPS, FIT_S = 96, 6, 15.0
 """Rows and steps of a training that is timed; the steps are of whole batches where three fit into so many seconds."""
 
 Role = Literal["bare", "backward", "forward"]

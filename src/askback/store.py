@@ -323,7 +323,7 @@ class Step(Generic[R]):
 
     def parts(self) -> list[Path]:
         """Return the finished parts in order."""
-        return sorted(self.folder.glob("part-*.parquet"))
+        return sorted(self.folder.glob("part-*.parquet"), key=by_number)
 
     def write_part(
         self, index: int, outcomes: Iterable[R | Reject], read: int | None = None, *, into: Path | None = None
@@ -375,7 +375,7 @@ class Step(Generic[R]):
         """Join the rejects, add up the counts (of the parts, unless given), write the manifest that ends the step."""
         total = Counter(counts) if counts is not None else self._count_parts()
         reasons = {name.removeprefix("reason:"): n for name, n in sorted(total.items()) if name.startswith("reason:")}
-        ledgers = sorted(self.folder.glob("rejected-*.jsonl"))
+        ledgers = sorted(self.folder.glob("rejected-*.jsonl"), key=by_number)
         with write_aside(self.folder / REJECTED) as joined:
             for ledger in ledgers:
                 joined.write(ledger.read_bytes())
@@ -403,6 +403,11 @@ class Step(Generic[R]):
         for path in self.parts():
             total.update(part_counts(path))
         return total
+
+
+def by_number(file: Path) -> tuple[int, str]:
+    """Return what sorts numbered files: part-100000 comes after part-99999."""
+    return len(file.name), file.name
 
 
 def _reject_row(stage: str, reject: Reject) -> dict[str, str]:
