@@ -49,14 +49,17 @@ def measure_ablation(out: Path, seeds: int) -> Iterator[Figure]:
 
 
 def planted_perfect(preferences: Sequence[Preference]) -> Judge:
-    """A judge that knows people's choice."""
-    better = {preference.better.id for preference in preferences}
-    return lambda pairs: (_scored(pair, 5.0 if pair.id in better else 1.0) for pair in pairs)
+    """A judge that knows people's choices: whatever is preferred stands above what it is preferred to."""
+    ranks = {pair.id: 0 for one in preferences for pair in (one.better, one.worse)}
+    for _ in ranks:  # the longest chain of choices is no longer than there are pairs
+        for one in preferences:
+            ranks[one.better.id] = max(ranks[one.better.id], ranks[one.worse.id] + 1)
+    return lambda pairs: (_scored(pair, float(ranks[pair.id])) for pair in pairs)
 
 
 def planted_random(pairs: Sequence[Pair]) -> Iterable[Judgement]:
     """A judge that throws a die."""
-    return (_scored(pair, random.Random(row_seed(0, pair.id)).uniform(1, 5)) for pair in pairs)
+    return (_scored(pair, random.Random(row_seed(0, pair.id, 0)).uniform(1, 5)) for pair in pairs)
 
 
 def _scored(pair: Pair, score: float) -> Judgement:
